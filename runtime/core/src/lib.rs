@@ -1,0 +1,14 @@
+//! What a change means.
+//!
+//! Everything in this crate is pure: no I/O, no async, no clock, no wasmtime. Time, seeds and bytes come in as
+//! arguments, plans and decisions go out. Whatever needs a socket, a file or a guest lives in another crate.
+
+pub mod change;
+pub mod error;
+pub mod schema;
+pub mod value;
+
+pub use change::{Change, Operation, RowKey, SystemKind, TransactionId};
+pub use error::{Class, Code, Fault};
+pub use schema::{Column, Schema};
+pub use value::{Kind, Value};

@@ -1,0 +1,1 @@
+//! dualwright-odata
