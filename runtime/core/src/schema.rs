@@ -115,6 +115,24 @@ impl Schema {
         }
     }
 
+    /// The same table with only these columns, in this order; indices of keys are carried over, and what refers to a
+    /// dropped column is dropped. Rows of a wide table are then as short as the maps that read them.
+    #[must_use]
+    pub fn narrow(&self, keep: &[usize]) -> Self {
+        let position = |index: usize| keep.iter().position(|&kept| kept == index);
+        let mut narrowed = Self::new(
+            self.system,
+            &self.table,
+            &self.set,
+            keep.iter().map(|&index| self.columns[index].clone()).collect(),
+        );
+        narrowed.primary_id = self.primary_id.and_then(position);
+        narrowed.key = self.key.iter().filter_map(|&index| position(index)).collect();
+        narrowed.alternate_keys = self.alternate_keys.clone();
+        narrowed.company = self.company.and_then(position);
+        narrowed
+    }
+
     #[must_use]
     pub fn columns(&self) -> &[Column] {
         &self.columns
