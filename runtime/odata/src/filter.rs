@@ -1,0 +1,480 @@
+//! `$filter`: from text to a tree, and whether a row matches it.
+//!
+//! Owns the grammar and the three-valued logic; knows neither rows nor columns, which come in by an accessor.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+use thiserror::Error;
+
+use crate::literal::{self, Literal};
+
+/// A condition. Chains of `and` and `or` are flat, so only brackets and `not` make a tree deep.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Expression {
+    And(Vec<Expression>),
+    Or(Vec<Expression>),
+    Not(Box<Expression>),
+    Compare {
+        left: Operand,
+        operator: Comparison,
+        right: Operand,
+    },
+    In {
+        operand: Operand,
+        values: Vec<Literal>,
+    },
+    /// `contains(name,'A')` and its like.
+    Text {
+        function: TextFunction,
+        operand: Operand,
+        part: Operand,
+    },
+    /// A boolean by itself: `msdyn_sellable`, `true`.
+    Boolean(Operand),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Operand {
+    /// A property by its name, as it was written; a path has slashes.
+    Property(String),
+    Literal(Literal),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    Equal,
+    NotEqual,
+    Greater,
+    GreaterOrEqual,
+    Less,
+    LessOrEqual,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextFunction {
+    Contains,
+    StartsWith,
+    EndsWith,
+}
+
+/// A filter that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the filter cannot be read at position {at}: {message}")]
+pub struct FilterError {
+    /// Byte offset in the filter.
+    pub at: usize,
+    pub message: String,
+}
+
+/// Deepest nesting of brackets and `not`; far beyond what a person writes, far below what a stack holds.
+pub const DEPTH_MAX: usize = 64;
+
+/// Reads a filter (decoded).
+pub fn parse(text: &str) -> Result<Expression, FilterError> {
+    let mut parser = Parser { text, at: 0, depth: 0 };
+    let expression = parser.or()?;
+    parser.skip_blanks();
+    if parser.at < text.len() {
+        return Err(parser.error("the end was expected"));
+    }
+    Ok(expression)
+}
+
+/// Whether a row matches; `property` gives the row's value by the name in the filter. A condition that is neither
+/// true nor false, for instance `contains` on a null, does not match.
+pub fn matches(expression: &Expression, property: &dyn Fn(&str) -> Literal) -> bool {
+    evaluate(expression, property) == Some(true)
+}
+
+fn evaluate(expression: &Expression, property: &dyn Fn(&str) -> Literal) -> Option<bool> {
+    match expression {
+        Expression::And(all) => {
+            let mut result = Some(true);
+            for one in all {
+                match evaluate(one, property) {
+                    Some(true) => {}
+                    Some(false) => return Some(false),
+                    None => result = None,
+                }
+            }
+            result
+        }
+        Expression::Or(any) => {
+            let mut result = Some(false);
+            for one in any {
+                match evaluate(one, property) {
+                    Some(true) => return Some(true),
+                    Some(false) => {}
+                    None => result = None,
+                }
+            }
+            result
+        }
+        Expression::Not(inner) => evaluate(inner, property).map(|is| !is),
+        Expression::Compare { left, operator, right } => {
+            Some(compare(&left.value(property), *operator, &right.value(property)))
+        }
+        Expression::In { operand, values } => {
+            let value = operand.value(property);
+            Some(values.iter().any(|one| compare(&value, Comparison::Equal, one)))
+        }
+        Expression::Text { function, operand, part } => {
+            let (whole, part) = (operand.value(property), part.value(property));
+            let (Literal::Text(whole), Literal::Text(part)) = (&*whole, &*part) else { return None };
+            let (whole, part) = (whole.to_lowercase(), part.to_lowercase());
+            Some(match function {
+                TextFunction::Contains => whole.contains(&part),
+                TextFunction::StartsWith => whole.starts_with(&part),
+                TextFunction::EndsWith => whole.trim_end_matches(' ').ends_with(part.trim_end_matches(' ')),
+            })
+        }
+        Expression::Boolean(operand) => match &*operand.value(property) {
+            Literal::Boolean(is) => Some(*is),
+            _ => None,
+        },
+    }
+}
+
+impl Operand {
+    fn value(&self, property: &dyn Fn(&str) -> Literal) -> Cow<'_, Literal> {
+        match self {
+            Self::Property(name) => Cow::Owned(property(name)),
+            Self::Literal(literal) => Cow::Borrowed(literal),
+        }
+    }
+}
+
+/// Null equals null alone and is neither greater nor less than anything (OData 4.01, 5.1.1.1).
+fn compare(left: &Literal, operator: Comparison, right: &Literal) -> bool {
+    let both_null = *left == Literal::Null && *right == Literal::Null;
+    let order = left.compare(right);
+    match operator {
+        Comparison::Equal => both_null || order == Some(Ordering::Equal),
+        Comparison::NotEqual => !both_null && order != Some(Ordering::Equal),
+        Comparison::Greater => order == Some(Ordering::Greater),
+        Comparison::GreaterOrEqual => matches!(order, Some(Ordering::Greater | Ordering::Equal)),
+        Comparison::Less => order == Some(Ordering::Less),
+        Comparison::LessOrEqual => matches!(order, Some(Ordering::Less | Ordering::Equal)),
+    }
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    at: usize,
+    depth: usize,
+}
+
+impl<'a> Parser<'a> {
+    fn error(&self, message: impl Into<String>) -> FilterError {
+        FilterError { at: self.at, message: message.into() }
+    }
+
+    fn rest(&self) -> &'a str {
+        &self.text[self.at..]
+    }
+
+    fn skip_blanks(&mut self) {
+        self.at = self.text.len() - self.rest().trim_start().len();
+    }
+
+    /// Takes a symbol if it stands here.
+    fn take(&mut self, symbol: char) -> bool {
+        self.skip_blanks();
+        let stands_here = self.rest().starts_with(symbol);
+        if stands_here {
+            self.at += symbol.len_utf8();
+        }
+        stands_here
+    }
+
+    fn expect(&mut self, symbol: char) -> Result<(), FilterError> {
+        if self.take(symbol) { Ok(()) } else { Err(self.error(format!("'{symbol}' was expected"))) }
+    }
+
+    /// The word that stands here, without taking it: letters, digits, `_`, and inside a path `/` and `.`.
+    fn word(&mut self) -> &'a str {
+        self.skip_blanks();
+        let rest = self.rest();
+        if !rest.starts_with(|c: char| c.is_alphabetic() || c == '_' || c == '@') {
+            return "";
+        }
+        let length =
+            rest.find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '/' | '.' | '@'))).unwrap_or(rest.len());
+        &rest[..length]
+    }
+
+    fn take_word(&mut self, wanted: &str) -> bool {
+        let stands_here = self.word() == wanted;
+        if stands_here {
+            self.at += wanted.len();
+        }
+        stands_here
+    }
+
+    fn deeper<T>(&mut self, inner: impl FnOnce(&mut Self) -> Result<T, FilterError>) -> Result<T, FilterError> {
+        if self.depth == DEPTH_MAX {
+            return Err(self.error(format!("more than {DEPTH_MAX} levels of brackets and not")));
+        }
+        self.depth += 1;
+        let result = inner(self);
+        self.depth -= 1;
+        result
+    }
+
+    fn or(&mut self) -> Result<Expression, FilterError> {
+        let first = self.and()?;
+        let mut any = vec![first];
+        while self.take_word("or") {
+            any.push(self.and()?);
+        }
+        Ok(if any.len() == 1 { any.remove(0) } else { Expression::Or(any) })
+    }
+
+    fn and(&mut self) -> Result<Expression, FilterError> {
+        let first = self.unary()?;
+        let mut all = vec![first];
+        while self.take_word("and") {
+            all.push(self.unary()?);
+        }
+        Ok(if all.len() == 1 { all.remove(0) } else { Expression::And(all) })
+    }
+
+    fn unary(&mut self) -> Result<Expression, FilterError> {
+        if self.take_word("not") {
+            return self.deeper(Self::unary).map(|inner| Expression::Not(Box::new(inner)));
+        }
+        if self.take('(') {
+            let inner = self.deeper(Self::or)?;
+            self.expect(')')?;
+            return Ok(inner);
+        }
+        self.condition()
+    }
+
+    fn condition(&mut self) -> Result<Expression, FilterError> {
+        let function = match self.word() {
+            "contains" => Some(TextFunction::Contains),
+            "startswith" => Some(TextFunction::StartsWith),
+            "endswith" => Some(TextFunction::EndsWith),
+            _ => None,
+        };
+        if let Some(function) = function {
+            let name = self.word();
+            let before = self.at;
+            self.at += name.len();
+            if self.take('(') {
+                return self.text_function(function);
+            }
+            // A property may have the name of a function.
+            self.at = before;
+        }
+        let left = self.operand()?;
+        let operator = match self.word() {
+            "eq" => Comparison::Equal,
+            "ne" => Comparison::NotEqual,
+            "gt" => Comparison::Greater,
+            "ge" => Comparison::GreaterOrEqual,
+            "lt" => Comparison::Less,
+            "le" => Comparison::LessOrEqual,
+            "in" => {
+                self.at += 2;
+                return Ok(Expression::In { operand: left, values: self.list()? });
+            }
+            "" | "and" | "or" => return Ok(Expression::Boolean(left)),
+            other => return Err(self.error(format!("'{other}' is not an operator that is supported"))),
+        };
+        self.at += 2;
+        let right = self.operand()?;
+        Ok(Expression::Compare { left, operator, right })
+    }
+
+    /// What follows the bracket of a text function, with an `eq true` that some clients add.
+    fn text_function(&mut self, function: TextFunction) -> Result<Expression, FilterError> {
+        let operand = self.operand()?;
+        self.expect(',')?;
+        let part = self.operand()?;
+        self.expect(')')?;
+        let call = Expression::Text { function, operand, part };
+        let wanted = match self.word() {
+            "eq" => true,
+            "ne" => false,
+            _ => return Ok(call),
+        };
+        self.at += 2;
+        let is_true = match self.word() {
+            "true" => true,
+            "false" => false,
+            _ => return Err(self.error("true or false was expected")),
+        };
+        self.at += if is_true { 4 } else { 5 };
+        Ok(if wanted == is_true { call } else { Expression::Not(Box::new(call)) })
+    }
+
+    fn list(&mut self) -> Result<Vec<Literal>, FilterError> {
+        self.expect('(')?;
+        let mut values = Vec::new();
+        loop {
+            match self.operand()? {
+                Operand::Literal(value) => values.push(value),
+                Operand::Property(name) => return Err(self.error(format!("a literal was expected, not {name}"))),
+            }
+            if !self.take(',') {
+                self.expect(')')?;
+                return Ok(values);
+            }
+        }
+    }
+
+    fn operand(&mut self) -> Result<Operand, FilterError> {
+        self.skip_blanks();
+        if let Some((literal, length)) = literal::read(self.rest()) {
+            self.at += length;
+            return Ok(Operand::Literal(literal));
+        }
+        let word = self.word();
+        if word.is_empty() || matches!(word, "and" | "or" | "not" | "eq" | "ne" | "gt" | "ge" | "lt" | "le" | "in") {
+            return Err(self.error("a property or a literal was expected"));
+        }
+        self.at += word.len();
+        if self.rest().starts_with('(') {
+            self.at -= word.len();
+            return Err(self.error(format!("the function {word} is not supported")));
+        }
+        Ok(Operand::Property(word.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Write as _;
+
+    /// The tree with a bracket around everything.
+    fn shown(expression: &Expression) -> String {
+        let operand = |operand: &Operand| match operand {
+            Operand::Property(name) => name.clone(),
+            Operand::Literal(literal) => literal.to_string(),
+        };
+        let joined =
+            |all: &[Expression], word: &str| format!("({})", all.iter().map(shown).collect::<Vec<_>>().join(word));
+        match expression {
+            Expression::And(all) => joined(all, " and "),
+            Expression::Or(any) => joined(any, " or "),
+            Expression::Not(inner) => format!("!{}", shown(inner)),
+            Expression::Compare { left, operator, right } => {
+                format!("[{} {operator:?} {}]", operand(left), operand(right))
+            }
+            Expression::In { operand: left, values } => {
+                values.iter().fold(format!("[{} In", operand(left)), |mut text, value| {
+                    let _ = write!(text, " {value}");
+                    text
+                }) + "]"
+            }
+            Expression::Text { function, operand: left, part } => {
+                format!("[{function:?} {} {}]", operand(left), operand(part))
+            }
+            Expression::Boolean(left) => format!("[{}]", operand(left)),
+        }
+    }
+
+    #[test]
+    fn filters_are_read() {
+        for (text, wanted) in [
+            ("customertypecode eq 3", "[customertypecode Equal 3]"),
+            (
+                "msdyn_sellable eq true  and msdyn_contactpersonid ne null",
+                "([msdyn_sellable Equal true] and [msdyn_contactpersonid NotEqual null])",
+            ),
+            ("a eq 1 or b eq 2 and not c gt 3", "([a Equal 1] or ([b Equal 2] and ![c Greater 3]))"),
+            ("(a eq 1 or b eq 2) and c ge 3.5", "(([a Equal 1] or [b Equal 2]) and [c GreaterOrEqual 3.5])"),
+            ("not contains(name,'A')", "![Contains name 'A']"),
+            ("startswith(name, 'O''N') or endswith( name ,' x')", "([StartsWith name 'O''N'] or [EndsWith name ' x'])"),
+            ("contains(name,'A') eq false", "![Contains name 'A']"),
+            ("contains eq 'A'", "[contains Equal 'A']"),
+            (
+                "d le 2024-01-02T03:04:05Z and e lt 2024-01-02",
+                "([d LessOrEqual 2024-01-02T03:04:05Z] and [e Less 2024-01-02])",
+            ),
+            ("t le '2021-06-23'", "[t LessOrEqual '2021-06-23']"),
+            (
+                "_msdyn_company_value eq 6a8f1f3c-5b1d-4f4e-9d0a-0123456789ab",
+                "[_msdyn_company_value Equal 6a8f1f3c-5b1d-4f4e-9d0a-0123456789ab]",
+            ),
+            (
+                "IsX eq Microsoft.Dynamics.DataEntities.NoYes'Yes'",
+                "[IsX Equal Microsoft.Dynamics.DataEntities.NoYes'Yes']",
+            ),
+            ("code in ('A', 'B','C')", "[code In 'A' 'B' 'C']"),
+            ("primarycontactid/fullname eq 'x'", "[primarycontactid/fullname Equal 'x']"),
+            ("3 lt a", "[3 Less a]"),
+            ("msdyn_sellable and not flag", "([msdyn_sellable] and ![flag])"),
+            ("ordering eq 1 and android eq 2", "([ordering Equal 1] and [android Equal 2])"),
+        ] {
+            assert_eq!(parse(text).map(|tree| shown(&tree)).as_deref(), Ok(wanted), "{text}");
+        }
+    }
+
+    #[test]
+    fn errors_say_where() {
+        let deep = format!("{}a eq 1{}", "(".repeat(65), ")".repeat(65));
+        for (text, at, message) in [
+            ("", 0, "a property or a literal was expected"),
+            ("a eq", 4, "a property or a literal was expected"),
+            ("a has 1", 2, "'has' is not an operator that is supported"),
+            ("a eq 1 b", 7, "the end was expected"),
+            ("(a eq 1", 7, "')' was expected"),
+            ("a eq 'x", 5, "a property or a literal was expected"),
+            ("a in (b)", 7, "a literal was expected, not b"),
+            ("a in ()", 6, "a property or a literal was expected"),
+            ("contains(a)", 10, "',' was expected"),
+            ("year(d) eq 2024", 0, "the function year is not supported"),
+            ("a eq 1 and", 10, "a property or a literal was expected"),
+            ("a == 1", 2, "the end was expected"),
+            (deep.as_str(), 65, "more than 64 levels of brackets and not"),
+        ] {
+            assert_eq!(parse(text), Err(FilterError { at, message: message.to_owned() }), "{text}");
+        }
+    }
+
+    #[test]
+    fn rows_match() {
+        let property = |name: &str| match name {
+            "name" => Literal::text("Contoso Retail"),
+            "number" => Literal::integer(3),
+            "flag" => Literal::Boolean(true),
+            "day" => Literal::Date(18_801),
+            "symbol" => Literal::text("Yes"),
+            _ => Literal::Null,
+        };
+        for (text, wanted) in [
+            ("name eq 'CONTOSO retail '", true),
+            ("name ne 'x'", true),
+            ("number eq '3' and number in (1,3)", true),
+            ("number gt 3 or number lt 3", false),
+            ("day le '2021-06-23' and day ge 2021-06-23", true),
+            ("symbol eq A.NoYes'Yes'", true),
+            ("nothing eq null", true),
+            ("nothing ne null", false),
+            ("nothing ne 'x'", true),
+            ("nothing gt 1 or nothing le 1", false),
+            ("contains(name,'SO RE')", true),
+            ("startswith(name,'con') and endswith(name,'RETAIL')", true),
+            ("not contains(nothing,'A')", false),
+            ("contains(nothing,'A') or flag", true),
+            ("contains(nothing,'A') and flag", false),
+            ("flag and not (number eq 4)", true),
+            ("true", true),
+        ] {
+            assert_eq!(matches(&parse(text).expect(text), &property), wanted, "{text}");
+        }
+    }
+
+    /// A long chain must neither recurse when it is read, nor when it is evaluated or dropped.
+    #[test]
+    fn long_chains_are_flat() {
+        let text = vec!["a eq 1"; 20_000].join(" or ");
+        let tree = parse(&text).expect("parses");
+        assert!(!matches(&tree, &|_| Literal::Null));
+    }
+}
