@@ -106,6 +106,11 @@ impl RowKey {
     pub fn company(&self) -> &str {
         self.0.split(Self::SEPARATOR).next().unwrap_or_default()
     }
+
+    /// The key values in their canonical spelling, without the company.
+    pub fn parts(&self) -> impl Iterator<Item = &str> {
+        self.0.split(Self::SEPARATOR).skip(1)
+    }
 }
 
 impl fmt::Display for RowKey {

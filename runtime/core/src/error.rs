@@ -63,6 +63,7 @@ codes! {
     KeyAmbiguous = 1009, Rejected, "two rows of the source have the same key on the target", "correct the key of one of them at the source";
     Immutable = 1010, Rejected, "a key or company column changed", "create a new row instead of changing the key";
     TextInvalid = 1011, Rejected, "a text holds characters that the target does not store", "remove control characters at the source";
+    OptionUnknown = 1012, Rejected, "a choice has no such option", "add the option to the target column, or map the value with a value map";
     PluginRejected = 1101, Rejected, "a plugin rejected the record", "see the plugin's own code, correct the record at the source, then retry";
     StoredDiffers = 1102, Rejected, "the target stored something else than was sent", "look for server logic on the target that changes the column";
     TargetRejected = 1201, Rejected, "the target rejected the record", "see the target's own code, correct the record at the source, then retry";
@@ -70,6 +71,7 @@ codes! {
     DuplicateKey = 1203, Transient, "the target already has a row with this key", "none: the row is read again and updated";
     VersionConflict = 1204, Transient, "the target row changed since it was read", "none: the row is read again";
     ConflictHeld = 1205, Rejected, "both sides changed the record", "choose the side that wins, then retry";
+    TargetGone = 1206, Transient, "the target row is not there any more", "none: the row is read again";
     Throttled = 2001, Transient, "the target asked to slow down", "none: it is retried when the target allows";
     Unavailable = 2002, Transient, "the target did not answer or reported a server error", "none: it is retried; look at the target if this lasts";
     TimedOut = 2003, Transient, "the target did not answer in time", "none: the outcome is looked up before anything is sent again";

@@ -4,8 +4,16 @@
 //! arguments, plans and decisions go out. Whatever needs a socket, a file or a guest lives in another crate.
 
 pub mod change;
+pub mod content;
+mod convert;
 pub mod error;
+pub mod filter;
+pub mod lookup;
+pub mod mapping;
+pub mod plan;
+pub mod reconcile;
 pub mod schema;
+mod transform;
 pub mod value;
 
 pub use change::{Change, Operation, RowKey, SystemKind, TransactionId};

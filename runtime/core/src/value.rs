@@ -157,7 +157,12 @@ impl fmt::Display for Value {
     }
 }
 
-const MICROS_PER_DAY: i64 = 86_400_000_000;
+/// Microseconds in a day.
+pub const MICROS_PER_DAY: i64 = 86_400_000_000;
+
+/// 1900-01-01, which F&O stores for no date: microseconds, and days since 1970-01-01.
+pub const NO_DATE_MICROS: i64 = NO_DATE_DAYS as i64 * MICROS_PER_DAY;
+pub const NO_DATE_DAYS: i32 = -25_567;
 
 /// `2024-01-02T03:04:05Z`, with a fraction only when there is one (Edm.DateTimeOffset).
 #[must_use]
@@ -214,7 +219,8 @@ pub fn parse_timestamp(text: &str) -> Option<i64> {
         Some(at) => {
             let sign = if clock.as_bytes()[at] == b'-' { -1 } else { 1 };
             let (hours, minutes) = clock[at + 1..].split_once(':')?;
-            (&clock[..at], sign * (hours.parse::<i64>().ok()? * 60 + minutes.parse::<i64>().ok()?))
+            // Parsed narrowly, so that no offset overflows.
+            (&clock[..at], sign * (i64::from(hours.parse::<u8>().ok()?) * 60 + i64::from(minutes.parse::<u8>().ok()?)))
         }
     };
     let mut parts = clock.splitn(3, ':');

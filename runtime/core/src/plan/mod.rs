@@ -1,0 +1,520 @@
+//! A leg of a table map, compiled against both schemas: what happens to a row on its way.
+//!
+//! Owns the meaning of a map: which column goes where and how, what identifies a row, which other rows it needs. Names
+//! are resolved once, in [`compile`]; a row is handled by positions only. Rows are in the order of the schema that the
+//! plan was compiled against. Knows no wire, no store and no plugin: plugins see the fields between
+//! [`Flow::project`] and [`Flow::finish`].
+
+mod compile;
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::change::{RowKey, SystemKind};
+use crate::convert;
+use crate::error::{Code, Fault};
+use crate::filter::Filter;
+use crate::lookup::{LookupKey, LookupNames, LookupSlot, NameSlot, PartSource, SlotKey};
+use crate::mapping::{Leg, Problem};
+use crate::schema::{Column, Schema};
+use crate::transform::Steps;
+use crate::value::{self, Kind, Value};
+
+pub use compile::compile;
+
+/// What a plan is compiled from.
+#[derive(Clone, Copy)]
+pub struct PlanInput<'a> {
+    pub leg: &'a Leg,
+    pub finops: &'a Schema,
+    pub dataverse: &'a Schema,
+    /// Dataverse column paths, the company's among them (reference 1.8).
+    pub integration_key: &'a [String],
+    /// A Dataverse table by its entity set.
+    pub tables: &'a dyn Fn(&str) -> Option<Arc<Schema>>,
+    /// The integration key of the map that writes that entity set, if any.
+    pub key_of_set: &'a dyn Fn(&str) -> Option<Vec<String>>,
+}
+
+/// A leg, compiled.
+#[derive(Debug, Clone)]
+pub struct MapPlan {
+    /// `None` when no field goes that way.
+    pub to_dataverse: Option<Flow>,
+    pub to_finops: Option<Flow>,
+    pub company_specific: bool,
+    /// In the order of the integration key, the company left out.
+    pub key_fields: Vec<KeyField>,
+    /// Every column of each side that the map touches: key, company, fields, filter; ascending.
+    pub finops_columns: Vec<usize>,
+    pub dataverse_columns: Vec<usize>,
+    pub notices: Vec<Problem>,
+}
+
+/// One column of the integration key.
+#[derive(Debug, Clone)]
+pub struct KeyField {
+    /// The dotted path on Dataverse.
+    pub dataverse: Arc<str>,
+    /// The column on F&O; `None` where a constant or another row supplies it.
+    pub finops: Option<Arc<str>>,
+    /// The Dataverse column that holds the value, at the end of the path.
+    pub column: Column,
+}
+
+/// A leg in one direction.
+#[derive(Debug, Clone)]
+pub struct Flow {
+    pub target: SystemKind,
+    pub fields: Vec<FlowField>,
+    /// Indices in the target schema, one per written column.
+    pub target_columns: Vec<usize>,
+    /// To Dataverse: references to resolve, the company's among them.
+    pub lookups: Vec<LookupSlot>,
+    /// To F&O: natural keys to read.
+    pub names: Vec<NameSlot>,
+    filter: Filter,
+    company_specific: bool,
+    company: Option<Read>,
+    key: Vec<KeyPart>,
+    /// One per target column.
+    writes: Vec<Write>,
+    /// What identifies the row on the target: column name and where its value comes from.
+    address: Vec<(Arc<str>, AddressSource)>,
+    /// To F&O: where the values of the address are in a row key.
+    address_in_key: Option<Vec<KeyAddress>>,
+}
+
+/// One field mapping in one direction.
+#[derive(Debug, Clone)]
+pub struct FlowField {
+    /// Column of the F&O entity; `None` when a constant goes to Dataverse.
+    pub finops: Option<String>,
+    /// Dotted path on Dataverse; `None` when a constant goes to F&O.
+    pub dataverse: Option<String>,
+    /// What the value must become: the target column or, for a lookup, the key column of the referenced table.
+    pub column: Column,
+    read: Read,
+    steps: Steps,
+    /// Part of the key, where a date keeps its empty value: a key with a hole identifies nothing.
+    in_key: bool,
+}
+
+/// Where a value comes from in a source row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Read {
+    /// Nowhere: a Default supplies it.
+    Constant,
+    Column(usize),
+    /// The natural key behind a lookup: position in `names`.
+    Name(usize),
+}
+
+/// One part of the row key.
+#[derive(Debug, Clone)]
+struct KeyPart {
+    /// The Dataverse column at the end of the path: both sides spell the key in its kind.
+    column: Column,
+    source: KeySource,
+    /// A reference may be empty, a column of the table itself may not.
+    reference: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum KeySource {
+    Field(usize),
+    Read(Read),
+}
+
+/// What a target column is filled from.
+#[derive(Debug, Clone)]
+struct Write {
+    column: Column,
+    source: WriteSource,
+}
+
+#[derive(Debug, Clone)]
+enum WriteSource {
+    /// Positions in `fields`; the first that holds a value counts. One, but for a column that a map writes twice.
+    Fields(Vec<usize>),
+    /// Position in `lookups`.
+    Lookup(usize),
+    /// The company as text (F&O).
+    Company,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum AddressSource {
+    Company,
+    /// Position in `target_columns`.
+    Written(usize),
+}
+
+/// How one column of the F&O key follows from a row key.
+#[derive(Debug, Clone)]
+struct KeyAddress {
+    name: Arc<str>,
+    source: KeyAddressSource,
+}
+
+#[derive(Debug, Clone)]
+enum KeyAddressSource {
+    Company,
+    /// Part of the row key in the kind of the Dataverse column, and the field that carries it to F&O.
+    Part {
+        part: usize,
+        dataverse: Column,
+        field: usize,
+    },
+}
+
+impl MapPlan {
+    /// The key pairs of the F&O row that has this key, `dataAreaId` among them. Texts come in lower case, which F&O
+    /// does not tell apart. `None` when the map does not lead to F&O, or the key of the entity cannot be told from
+    /// the integration key.
+    #[must_use]
+    pub fn finops_key(&self, _finops: &Schema, key: &RowKey) -> Option<Vec<(Arc<str>, Value)>> {
+        let flow = self.to_finops.as_ref()?;
+        let parts = key.parts().collect::<Vec<_>>();
+        let mut pairs = Vec::new();
+        for address in flow.address_in_key.as_ref()? {
+            let value = match &address.source {
+                KeyAddressSource::Company => Value::text(key.company()),
+                KeyAddressSource::Part { part, dataverse, field } => {
+                    let field = &flow.fields[*field];
+                    let text = *parts.get(*part)?;
+                    let value = convert::parse_written(text, dataverse)?;
+                    let value = field.steps.apply(value, &field.column).ok()?;
+                    let value = convert::coerce(value, &field.column).ok()?;
+                    if value.is_empty() { convert::finops_empty(&field.column) } else { value }
+                }
+            };
+            pairs.push((Arc::clone(&address.name), value));
+        }
+        Some(pairs)
+    }
+}
+
+impl Flow {
+    /// Whether the filter of the source side takes the row.
+    #[must_use]
+    pub fn in_scope(&self, row: &[Value]) -> bool {
+        self.filter.matches(row)
+    }
+
+    /// The company of a source row in lower case. `None` for a global table, and for a row that names none.
+    pub fn company(&self, row: &[Value], names: &dyn LookupNames) -> Option<String> {
+        let value = match self.company? {
+            Read::Constant => return None,
+            Read::Column(column) => row.get(column)?.clone(),
+            Read::Name(slot) => self.name(slot, row, names)?,
+        };
+        let company = value.as_text()?.trim().to_lowercase();
+        (!company.is_empty()).then_some(company)
+    }
+
+    /// The canonical key of a source row: equal from either side.
+    pub fn key(&self, row: &[Value], names: &dyn LookupNames) -> Result<RowKey, Fault> {
+        let company = if self.company_specific {
+            let company = self.company(row, names);
+            Some(company.ok_or_else(|| Fault::new(Code::CompanyUnknown, "the row names no company"))?)
+        } else {
+            None
+        };
+        let mut parts = Vec::with_capacity(self.key.len());
+        let mut filled = false;
+        for part in &self.key {
+            let value = match part.source {
+                KeySource::Field(field) => self.project_field(&self.fields[field], row, names)?,
+                KeySource::Read(read) => self.read(read, row, names, &part.column.name)?,
+            };
+            let value = key_value(value, &part.column)?;
+            let empty = is_blank(&value);
+            if empty && !part.reference {
+                let what = format!("the key column {} has no value", part.column.name);
+                return Err(Fault::new(Code::KeyEmpty, what).column(&part.column.name));
+            }
+            filled |= !empty;
+            parts.push(value);
+        }
+        if !filled {
+            return Err(Fault::new(Code::KeyEmpty, "no key column has a value"));
+        }
+        Ok(RowKey::new(company.as_deref(), &parts))
+    }
+
+    /// One value per field, built-in transforms applied, in the kind of the field's column. References are still
+    /// natural keys. What the source does not say stays absent.
+    pub fn project(&self, row: &[Value], names: &dyn LookupNames) -> Result<Vec<Value>, Fault> {
+        self.fields.iter().map(|field| self.project_field(field, row, names)).collect()
+    }
+
+    fn project_field(&self, field: &FlowField, row: &[Value], names: &dyn LookupNames) -> Result<Value, Fault> {
+        let mut value = self.read(field.read, row, names, &field.column.name)?;
+        if self.target == SystemKind::Dataverse
+            && !(field.in_key && matches!(value, Value::Timestamp(_) | Value::Date(_)))
+        {
+            value = convert::from_finops(value);
+        }
+        convert::coerce(field.steps.apply(value, &field.column)?, &field.column)
+    }
+
+    fn read(&self, read: Read, row: &[Value], names: &dyn LookupNames, column: &str) -> Result<Value, Fault> {
+        match read {
+            Read::Constant => Ok(Value::Null),
+            Read::Column(column) => Ok(row.get(column).cloned().unwrap_or_default()),
+            Read::Name(slot) => match row.get(self.names[slot].column) {
+                None | Some(Value::Absent) => Ok(Value::Absent),
+                Some(Value::Guid(_)) => self.name(slot, row, names).ok_or_else(|| {
+                    let set = self.names[slot].targets.first().map(|target| &*target.set).unwrap_or_default();
+                    Fault::new(Code::LookupNotFound, format!("{set} has no row with the id that the row refers to"))
+                        .column(column)
+                }),
+                Some(_) => Ok(Value::Null),
+            },
+        }
+    }
+
+    fn name(&self, slot: usize, row: &[Value], names: &dyn LookupNames) -> Option<Value> {
+        let slot = &self.names[slot];
+        match row.get(slot.column) {
+            Some(Value::Guid(id)) => names.name(slot, *id),
+            _ => None,
+        }
+    }
+
+    /// The references that this row needs; an empty one needs none. A polymorphic reference asks once per table.
+    pub fn lookup_keys(&self, fields: &[Value], company: Option<&str>) -> Result<Vec<LookupKey>, Fault> {
+        let mut keys = Vec::new();
+        for (position, slot) in self.lookups.iter().enumerate() {
+            for (set, key) in slot.sets.iter().zip(&slot.keys) {
+                if let Reference::Key(key) = self.reference(position, set, key, fields, company)? {
+                    keys.push(key);
+                }
+            }
+        }
+        Ok(keys)
+    }
+
+    fn reference(
+        &self,
+        slot: usize,
+        set: &Arc<str>,
+        key: &SlotKey,
+        fields: &[Value],
+        company: Option<&str>,
+    ) -> Result<Reference, Fault> {
+        let name = &self.lookups[slot].name;
+        let mut values = Vec::with_capacity(key.parts.len());
+        for part in &key.parts {
+            let value = match part.source {
+                PartSource::Field(field) => {
+                    let value = fields.get(field).cloned().unwrap_or_default();
+                    if value.is_absent() {
+                        return Ok(Reference::Unsaid);
+                    }
+                    convert::coerce(value, &self.fields[field].column)?
+                }
+                PartSource::Company => match company {
+                    Some(company) => Value::text(company),
+                    None => {
+                        let what = format!("{name} refers to a row of a company, and the row names none");
+                        return Err(Fault::new(Code::CompanyUnknown, what).column(name));
+                    }
+                },
+            };
+            if is_blank(&value) {
+                return Ok(Reference::Nothing);
+            }
+            values.push(value);
+        }
+        let mut own_company = None;
+        let mut parts = Vec::with_capacity(values.len());
+        for (part, value) in key.parts.iter().zip(&values) {
+            if part.is_company {
+                own_company = value.as_text();
+            } else {
+                let column = match part.source {
+                    PartSource::Field(field) => Some(&self.fields[field].column),
+                    PartSource::Company => None,
+                };
+                parts.push(match column {
+                    Some(column) => key_value(value.clone(), column)?,
+                    None => value.clone(),
+                });
+            }
+        }
+        Ok(Reference::Key(LookupKey {
+            slot,
+            set: Arc::clone(set),
+            key: RowKey::new(own_company, &parts),
+            columns: key.columns.clone(),
+            values,
+        }))
+    }
+
+    /// The row behind one reference: the first table that has it.
+    fn resolve(
+        &self,
+        position: usize,
+        fields: &[Value],
+        company: Option<&str>,
+        ids: &dyn Fn(&LookupKey) -> Option<Uuid>,
+    ) -> Result<Resolved, Fault> {
+        let slot = &self.lookups[position];
+        let mut asked = None;
+        for (set, key) in slot.sets.iter().zip(&slot.keys) {
+            match self.reference(position, set, key, fields, company)? {
+                Reference::Unsaid => return Ok(Resolved::Unsaid),
+                Reference::Nothing => {}
+                Reference::Key(key) => match ids(&key) {
+                    Some(id) => return Ok(Resolved::Row(id, Arc::clone(set))),
+                    None => asked = asked.or(Some(key)),
+                },
+            }
+        }
+        match asked {
+            None => Ok(Resolved::Nothing),
+            Some(key) => {
+                let what = format!("{} has no row {} for {}", slot.sets.join(" or "), key.key, slot.name);
+                Err(Fault::new(Code::LookupNotFound, what).column(&slot.name))
+            }
+        }
+    }
+
+    /// The values for `target_columns`, checked as the target will: type, length, range, option, required. All faults
+    /// of the row are collected, the first one of each column. An absent value is not to be written.
+    pub fn finish(
+        &self,
+        fields: &[Value],
+        company: Option<&str>,
+        ids: &dyn Fn(&LookupKey) -> Option<Uuid>,
+        creating: bool,
+    ) -> Result<Vec<Value>, Vec<Fault>> {
+        let mut values = Vec::with_capacity(self.writes.len());
+        let mut faults = Vec::new();
+        for write in &self.writes {
+            match self.finish_column(write, fields, company, ids, creating) {
+                Ok(value) => values.push(value),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        if faults.is_empty() { Ok(values) } else { Err(faults) }
+    }
+
+    fn finish_column(
+        &self,
+        write: &Write,
+        fields: &[Value],
+        company: Option<&str>,
+        ids: &dyn Fn(&LookupKey) -> Option<Uuid>,
+        creating: bool,
+    ) -> Result<Value, Fault> {
+        let column = &write.column;
+        let value = match &write.source {
+            WriteSource::Fields(own) => {
+                let mut own = own.iter().filter_map(|&field| fields.get(field));
+                let first = own.next().cloned().unwrap_or_default();
+                let value = if is_blank(&first) { own.find(|value| !is_blank(value)).cloned() } else { None };
+                convert::coerce(value.unwrap_or(first), column)?
+            }
+            WriteSource::Lookup(slot) => match self.resolve(*slot, fields, company, ids)? {
+                Resolved::Row(id, _) => Value::Guid(id),
+                Resolved::Nothing => Value::Null,
+                Resolved::Unsaid => Value::Absent,
+            },
+            WriteSource::Company => match company {
+                Some(company) => Value::text(company),
+                None => {
+                    return Err(Fault::new(Code::CompanyUnknown, "the row names no company").column(&column.name));
+                }
+            },
+        };
+        // An absent value leaves a stored one alone, but a new row has none.
+        let missing = is_blank(&value) && (creating || !value.is_absent());
+        if missing && column.required {
+            let what = format!("{} is required and has no value", column.name);
+            return Err(Fault::new(Code::RequiredMissing, what).column(&column.name));
+        }
+        match (&value, self.target) {
+            (Value::Null, SystemKind::Finops) => return Ok(convert::finops_empty(column)),
+            (Value::Text(text), SystemKind::Dataverse) if text.trim_end().is_empty() => return Ok(Value::Null),
+            _ => convert::check(self.target, &value, column)?,
+        }
+        Ok(value)
+    }
+
+    /// Where each polymorphic lookup of a finished row leads: position in `target_columns`, and the entity set of the
+    /// row it refers to. Other lookups lead to the only table they have.
+    pub fn polymorphic_sets(
+        &self,
+        fields: &[Value],
+        company: Option<&str>,
+        ids: &dyn Fn(&LookupKey) -> Option<Uuid>,
+    ) -> Vec<(usize, Arc<str>)> {
+        let mut sets = Vec::new();
+        for (position, write) in self.writes.iter().enumerate() {
+            if let WriteSource::Lookup(slot) = write.source
+                && self.lookups[slot].sets.len() > 1
+                && let Ok(Resolved::Row(_, set)) = self.resolve(slot, fields, company, ids)
+            {
+                sets.push((position, set));
+            }
+        }
+        sets
+    }
+
+    /// What identifies the row on the target, by its finished values: the key pairs of the entity, `dataAreaId` among
+    /// them (F&O), or the columns of the integration key, lookups by id (Dataverse).
+    #[must_use]
+    pub fn target_key(&self, _fields: &[Value], values: &[Value], company: Option<&str>) -> Vec<(Arc<str>, Value)> {
+        self.address
+            .iter()
+            .map(|(name, source)| {
+                let value = match source {
+                    AddressSource::Company => Value::text(company.unwrap_or_default()),
+                    AddressSource::Written(position) => values.get(*position).cloned().unwrap_or_default(),
+                };
+                (Arc::clone(name), value)
+            })
+            .collect()
+    }
+}
+
+/// A reference as the fields say it.
+enum Reference {
+    Key(LookupKey),
+    Nothing,
+    /// The source says nothing about it.
+    Unsaid,
+}
+
+enum Resolved {
+    Row(Uuid, Arc<str>),
+    Nothing,
+    Unsaid,
+}
+
+fn is_blank(value: &Value) -> bool {
+    match value {
+        Value::Text(text) => text.trim_end().is_empty(),
+        other => other.is_empty(),
+    }
+}
+
+/// A key value in its canonical form: the kind of the Dataverse column, dates as points in time, a missing date as the
+/// one that F&O stores for it.
+fn key_value(value: Value, column: &Column) -> Result<Value, Fault> {
+    Ok(match convert::coerce(value, column)? {
+        Value::Date(days) => Value::Timestamp(i64::from(days) * value::MICROS_PER_DAY),
+        Value::Null | Value::Absent if matches!(column.kind, Kind::Timestamp | Kind::Date) => {
+            Value::Timestamp(value::NO_DATE_MICROS)
+        }
+        Value::Text(text) if text.bytes().any(|byte| byte < 0x20) => {
+            let what = format!("the key column {} holds control characters", column.name);
+            return Err(Fault::new(Code::TextInvalid, what).column(&column.name));
+        }
+        other => other,
+    })
+}

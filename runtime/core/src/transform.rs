@@ -1,0 +1,273 @@
+//! The built-in transforms, compiled for one direction of one field mapping.
+//!
+//! A map spells its values as text; here they become values of the source and the target column, so that nothing is
+//! parsed per row. A value map is inverted for the way from Dataverse to F&O (reference 1.5).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rust_decimal::Decimal;
+
+use crate::change::SystemKind;
+use crate::convert;
+use crate::error::{Code, Fault};
+use crate::mapping::Transform;
+use crate::schema::Column;
+use crate::value::{Kind, Value};
+
+/// The transforms of one field in one direction, in their order.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Steps(Vec<Step>);
+
+#[derive(Debug, Clone)]
+enum Step {
+    Default(Value),
+    Map(ValueTable),
+    Truncate(usize),
+}
+
+/// A value map in one direction.
+#[derive(Debug, Clone)]
+struct ValueTable {
+    texts: Vec<(String, Value)>,
+    numbers: Vec<(Decimal, Value)>,
+    booleans: [Option<Value>; 2],
+    instants: Vec<(i64, Value)>,
+    /// What no value becomes.
+    blank: Option<Value>,
+    default: Option<Value>,
+    /// A map of dates lists special dates only; every other date means itself.
+    passes_unlisted: bool,
+}
+
+impl Steps {
+    /// Compiles transforms for the way to `target`; says what is wrong with them, in words that follow the place.
+    pub(crate) fn compile(
+        transforms: &[Transform],
+        way: SystemKind,
+        source: Option<&Column>,
+        target: &Column,
+        complaints: &mut Vec<String>,
+    ) -> Self {
+        let mut steps = Vec::with_capacity(transforms.len());
+        for (position, transform) in transforms.iter().enumerate() {
+            match transform {
+                Transform::Default { value } => {
+                    // In front of a value map a default is still a value of the source.
+                    let maps_later =
+                        transforms[position..].iter().any(|later| matches!(later, Transform::ValueMap { .. }));
+                    let column = source.filter(|_| maps_later).unwrap_or(target);
+                    match convert::parse_written(value, column) {
+                        Some(value) => steps.push(Step::Default(value)),
+                        None => complaints.push(format!("the default {value:?} does not fit {}", describe(column))),
+                    }
+                }
+                Transform::ValueMap { pairs, default } => {
+                    if let Some(source) = source
+                        && let Some(table) =
+                            ValueTable::compile(pairs, default.as_deref(), way, source, target, complaints)
+                    {
+                        steps.push(Step::Map(table));
+                    }
+                }
+                Transform::Truncate { length } => steps.push(Step::Truncate(*length as usize)),
+            }
+        }
+        Self(steps)
+    }
+
+    /// The value after all steps. An absent value stays absent.
+    pub(crate) fn apply(&self, mut value: Value, target: &Column) -> Result<Value, Fault> {
+        if value.is_absent() {
+            return Ok(value);
+        }
+        for step in &self.0 {
+            value = match step {
+                Step::Default(default) if value.is_empty() => default.clone(),
+                Step::Default(_) => value,
+                Step::Map(table) => table.apply(value, target)?,
+                Step::Truncate(length) => truncate(value, *length),
+            };
+        }
+        Ok(value)
+    }
+}
+
+/// Texts that two rows of one both-way value map share on either side: the map cannot be inverted. Case does not count.
+pub(crate) fn ambiguous_values(pairs: &[(String, String)]) -> Vec<&str> {
+    let mut seen = HashMap::new();
+    let mut twice = Vec::new();
+    for (finops, dataverse) in pairs {
+        for (side, text) in [(0, finops), (1, dataverse)] {
+            if seen.insert((side, text.trim().to_lowercase()), ()).is_some() {
+                twice.push(text.as_str());
+            }
+        }
+    }
+    twice
+}
+
+fn describe(column: &Column) -> String {
+    format!("{}, a column of kind {:?}", column.name, column.kind)
+}
+
+fn truncate(value: Value, length: usize) -> Value {
+    match &value {
+        Value::Text(text) if text.len() > length => match text.char_indices().nth(length) {
+            Some((end, _)) => Value::text(&text[..end]),
+            None => value,
+        },
+        _ => value,
+    }
+}
+
+impl ValueTable {
+    /// `None` when the map says nothing but that no value is no value.
+    fn compile(
+        pairs: &[(String, String)],
+        default: Option<&str>,
+        way: SystemKind,
+        source: &Column,
+        target: &Column,
+        complaints: &mut Vec<String>,
+    ) -> Option<Self> {
+        let mut table = Self {
+            texts: Vec::new(),
+            numbers: Vec::new(),
+            booleans: [None, None],
+            instants: Vec::new(),
+            blank: None,
+            default: None,
+            passes_unlisted: matches!(source.kind, Kind::Timestamp | Kind::Date),
+        };
+        if let Some(default) = default {
+            table.default = convert::parse_written(default, target);
+            if table.default.is_none() {
+                complaints.push(format!("the default {default:?} does not fit {}", describe(target)));
+            }
+        }
+        let mut says_something = default.is_some();
+        for (finops, dataverse) in pairs {
+            let (from, to) = match way {
+                SystemKind::Dataverse => (finops, dataverse),
+                SystemKind::Finops => (dataverse, finops),
+            };
+            let written = match convert::parse_written(to, target) {
+                // Without its options a symbol gets the capital that every F&O symbol has.
+                Some(Value::Text(symbol)) if target.kind == Kind::Choice && target.options.is_empty() => {
+                    Value::Text(capital(&symbol))
+                }
+                Some(value) => convert::from_finops(value),
+                None => {
+                    complaints.push(format!("the value map gives {to:?}, which does not fit {}", describe(target)));
+                    continue;
+                }
+            };
+            match table.insert(from, written.clone(), source) {
+                Inserted::Value => says_something = true,
+                Inserted::Blank => says_something |= !written.is_empty(),
+                Inserted::Twice => complaints.push(format!("the value map lists {from:?} twice")),
+                Inserted::Misfit => {
+                    complaints.push(format!("the value map lists {from:?}, which {} never holds", describe(source)));
+                }
+            }
+        }
+        says_something.then_some(table)
+    }
+
+    fn insert(&mut self, from: &str, to: Value, source: &Column) -> Inserted {
+        fn push<K: PartialEq>(entries: &mut Vec<(K, Value)>, key: K, to: Value) -> Inserted {
+            if entries.iter().any(|(own, _)| *own == key) {
+                return Inserted::Twice;
+            }
+            entries.push((key, to));
+            Inserted::Value
+        }
+        fn fill(place: &mut Option<Value>, to: Value, inserted: Inserted) -> Inserted {
+            if place.is_some() {
+                return Inserted::Twice;
+            }
+            *place = Some(to);
+            inserted
+        }
+        match source.kind {
+            _ if from.trim().is_empty() => fill(&mut self.blank, to, Inserted::Blank),
+            Kind::Boolean => match convert::parse_boolean(from.trim()) {
+                Some(value) => fill(&mut self.booleans[usize::from(value)], to, Inserted::Value),
+                None => Inserted::Misfit,
+            },
+            Kind::Int64 | Kind::Decimal | Kind::Money | Kind::Float64 => match convert::parse_decimal(from) {
+                Some(number) => push(&mut self.numbers, number, to),
+                None => Inserted::Misfit,
+            },
+            Kind::Timestamp | Kind::Date => match convert::parse_written_timestamp(from) {
+                Some(crate::value::NO_DATE_MICROS) => fill(&mut self.blank, to, Inserted::Blank),
+                Some(micros) => push(&mut self.instants, micros, to),
+                None => Inserted::Misfit,
+            },
+            Kind::Guid | Kind::Lookup | Kind::Bytes => Inserted::Misfit,
+            Kind::Text | Kind::Json | Kind::MultiChoice | Kind::Choice => {
+                push(&mut self.texts, from.trim().to_lowercase(), to)
+            }
+        }
+    }
+
+    fn apply(&self, value: Value, target: &Column) -> Result<Value, Fault> {
+        let found = match &value {
+            Value::Text(text) => {
+                let text = text.trim();
+                if text.is_ascii() {
+                    self.texts.iter().find(|(own, _)| own.eq_ignore_ascii_case(text)).map(|(_, to)| to)
+                } else {
+                    let text = text.to_lowercase();
+                    self.texts.iter().find(|(own, _)| *own == text).map(|(_, to)| to)
+                }
+            }
+            Value::Boolean(value) => self.booleans[usize::from(*value)].as_ref(),
+            Value::Int(number) => self.number(Decimal::from(*number)),
+            Value::Decimal(number) => self.number(*number),
+            Value::Float(number) => Decimal::try_from(*number).ok().and_then(|number| self.number(number)),
+            Value::Timestamp(micros) => self.instant(*micros),
+            Value::Date(days) => self.instant(i64::from(*days) * crate::value::MICROS_PER_DAY),
+            Value::Null | Value::Absent => match self.blank.as_ref().or(self.default.as_ref()) {
+                Some(to) => Some(to),
+                // What a map does not list cannot be wrong where nothing is.
+                None => return Ok(Value::Null),
+            },
+            Value::Guid(_) | Value::Bytes(_) => None,
+        };
+        match found.or(self.default.as_ref()) {
+            Some(to) => Ok(to.clone()),
+            None if self.passes_unlisted => Ok(value),
+            None => {
+                let what = format!("the value map of {} does not list the value", target.name);
+                Err(Fault::new(Code::ValueNotMapped, what).column(&target.name))
+            }
+        }
+    }
+
+    fn number(&self, number: Decimal) -> Option<&Value> {
+        self.numbers.iter().find(|(own, _)| *own == number).map(|(_, to)| to)
+    }
+
+    fn instant(&self, micros: i64) -> Option<&Value> {
+        self.instants.iter().find(|(own, _)| *own == micros).map(|(_, to)| to)
+    }
+}
+
+enum Inserted {
+    Value,
+    Blank,
+    Twice,
+    Misfit,
+}
+
+fn capital(symbol: &Arc<str>) -> Arc<str> {
+    let mut letters = symbol.chars();
+    match letters.next() {
+        Some(first) if first.is_ascii_lowercase() => {
+            Arc::from(format!("{}{}", first.to_ascii_uppercase(), letters.as_str()))
+        }
+        _ => Arc::clone(symbol),
+    }
+}
