@@ -216,16 +216,22 @@ fn choice(value: Value, column: &Column) -> Result<Value, (Code, String)> {
             if column.options.is_empty() || column.options.iter().any(|(name, _)| name == symbol) {
                 return Ok(value);
             }
-            option_named(column, symbol.trim())
+            let symbol = symbol.trim();
+            option_named(column, symbol).or_else(|| yes_or_no(column, parse_boolean(symbol)?))
         }
         Value::Int(number) => column.options.iter().find(|(_, own)| own == number),
-        Value::Boolean(value) => option_named(column, if *value { "Yes" } else { "No" }),
+        Value::Boolean(value) => yes_or_no(column, *value),
         other => {
             let what = format!("{} takes an option, not this {}", column.name, other.type_name());
             return Err((Code::WrongType, what));
         }
     };
     found.map(|(name, _)| Value::Text(Arc::clone(name))).ok_or_else(unknown)
+}
+
+/// Some maps write true and false where the enumeration says Yes and No.
+fn yes_or_no(column: &Column, value: bool) -> Option<&(Arc<str>, i64)> {
+    option_named(column, if value { "Yes" } else { "No" })
 }
 
 fn day_of(micros: i64) -> Value {
@@ -328,6 +334,7 @@ mod tests {
             (Value::text("perhaps"), plain(Kind::Boolean), Err(Code::WrongType)),
             (Value::Boolean(true), no_yes(), Ok(Value::text("Yes"))),
             (Value::text("yes"), no_yes(), Ok(Value::text("Yes"))),
+            (Value::text("False"), no_yes(), Ok(Value::text("No"))),
             (Value::Int(0), no_yes(), Ok(Value::text("No"))),
             (Value::Int(2), no_yes(), Err(Code::OptionUnknown)),
             (Value::text("maybe"), no_yes(), Err(Code::OptionUnknown)),

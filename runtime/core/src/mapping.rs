@@ -592,3 +592,184 @@ fn read_transform(json: &Json, place: &str, problems: &mut Problems) -> Option<T
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A map with one leg whose field mappings are these.
+    fn with_fields(fields: &str) -> String {
+        format!(
+            r#"{{"name":"m","legs":[{{"sourceSchema":"Customers V3","destinationSchema":"accounts",
+            "sourceFilter":null,"reversedSourceFilter":" a eq 1 ","fieldMappings":[{fields}]}}]}}"#
+        )
+    }
+
+    fn one_field(field: &str) -> Result<FieldMapping, Vec<Problem>> {
+        let map = Mapping::parse(&with_fields(field))?;
+        Ok(map.legs[0].fields[0].clone())
+    }
+
+    #[test]
+    fn directions_in_every_spelling() {
+        use FieldDirection::{Both, ToDataverse, ToFinops};
+        let cases = [
+            ("1", ToDataverse),
+            ("2", ToFinops),
+            ("3", Both),
+            (r#""1""#, ToDataverse),
+            (r#"" 3 ""#, Both),
+            (r#""Bidirectional""#, Both),
+            (r#""Forward""#, ToDataverse),
+            (r#""CEOnly""#, ToFinops),
+            (r#""><""#, Both),
+        ];
+        for (written, wanted) in cases {
+            let field = format!(r#"{{"syncDirection":{written},"sourceField":"A","destinationField":"b"}}"#);
+            assert_eq!(one_field(&field).expect(written).direction, wanted, "{written}");
+        }
+    }
+
+    #[test]
+    fn paths() {
+        let path = |column: &str, reference| DataversePath { column: column.to_owned(), reference };
+        let list = |steps: &[&str]| steps.iter().map(|step| (*step).to_owned()).collect::<Vec<_>>();
+        let cases = [
+            ("accountnumber", path("accountnumber", Reference::None)),
+            ("a.b", path("a", Reference::Path(list(&["b"])))),
+            ("a.b.c", path("a", Reference::Path(list(&["b", "c"])))),
+            (
+                "customerid.Account(accountnumber).Contact(msdyn_contactpersonid)",
+                path(
+                    "customerid",
+                    Reference::ByTable(vec![
+                        ("Account".to_owned(), list(&["accountnumber"])),
+                        ("Contact".to_owned(), list(&["msdyn_contactpersonid"])),
+                    ]),
+                ),
+            ),
+        ];
+        for (text, wanted) in cases {
+            let parsed = DataversePath::parse(text).expect(text);
+            assert_eq!(parsed, wanted);
+            assert_eq!(parsed.to_string(), text);
+        }
+        for text in [
+            "",
+            ".",
+            "a.",
+            ".a",
+            "a..b",
+            "a b",
+            "a.B(c",
+            "a.B(c)d",
+            "a.B()",
+            "B(c)",
+            "a.b.B(c)",
+            "a.ä",
+            "a.b.c.d.e.f.g.h.i",
+        ] {
+            assert!(DataversePath::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn columns_that_are_none() {
+        let cases = [
+            (r#""sourceField":"none","destinationField":"a""#, None, Some("a")),
+            (r#""sourceField":"NONE","destinationField":"a""#, None, Some("a")),
+            (r#""sourceField":null,"destinationField":"a""#, None, Some("a")),
+            (r#""sourceField":"","destinationField":"a""#, None, Some("a")),
+            (r#""sourceField":"A","destinationField":"none""#, Some("A"), None),
+            (r#""sourceField":"A""#, Some("A"), None),
+        ];
+        for (columns, finops, dataverse) in cases {
+            let field = format!(r#"{{"syncDirection":1,{columns}}}"#);
+            let field = one_field(&field).expect(columns);
+            let path = field.dataverse.map(|path| path.to_string());
+            assert_eq!((field.finops.as_deref(), path.as_deref()), (finops, dataverse), "{columns}");
+        }
+    }
+
+    #[test]
+    fn transforms() {
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        let cases = [
+            ("null", vec![]),
+            ("[]", vec![]),
+            (
+                r#"[{"transformType":"Default","valueMap":null,"defaultValue":3}]"#,
+                vec![Transform::Default { value: "3".to_owned() }],
+            ),
+            (
+                r#"[{"$type":"Microsoft.Dynamics.Integrator.ValueMapTransform","valueMap":{"no":false,"":"x","b":null,"no":"y"},"defaultValue":null}]"#,
+                vec![Transform::ValueMap {
+                    pairs: vec![pair("no", "False"), pair("", "x"), pair("b", ""), pair("no", "y")],
+                    default: None,
+                }],
+            ),
+            (
+                r#"[{"transformType":"valueMap","valueMap":{"a":"1"},"defaultValue":"2"},{"transformType":"Truncate","maxLength":"7"}]"#,
+                vec![
+                    Transform::ValueMap { pairs: vec![pair("a", "1")], default: Some("2".to_owned()) },
+                    Transform::Truncate { length: 7 },
+                ],
+            ),
+        ];
+        for (written, wanted) in cases {
+            let field = format!(
+                r#"{{"syncDirection":3,"sourceField":"A","destinationField":"b","valueTransforms":{written}}}"#
+            );
+            assert_eq!(one_field(&field).expect(written).transforms, wanted, "{written}");
+        }
+    }
+
+    #[test]
+    fn encodings() {
+        let text = with_fields(r#"{"syncDirection":3,"sourceField":"A","destinationField":"b"}"#);
+        let map = Mapping::parse(&text).expect("a map");
+        assert_eq!(map.legs[0].dataverse_filter, "a eq 1");
+        assert_eq!(map.legs[0].fields[0].to_string(), "A = b");
+        let double = serde_json::to_string(&text).expect("a text");
+        let exported = format!(r#"{{"msdyn_name":"x","msdyn_mapping":{double}}}"#);
+        for other in [&double, &exported, &format!("\u{feff}{text}")] {
+            assert_eq!(Mapping::parse(other).as_ref(), Ok(&map), "{other}");
+        }
+    }
+
+    #[test]
+    fn every_problem_is_told_with_its_place() {
+        let cases = [
+            ("", "map"),
+            ("[]", "map"),
+            ("7", "map"),
+            (r#""\"\\\"7\\\"\"""#, "map"),
+            (r#"{"name":"m"}"#, "legs"),
+            (r#"{"legs":[]}"#, "legs"),
+            (r#"{"legs":[7]}"#, "legs[0]"),
+            (r#"{"legs":[{"sourceSchema":"A","destinationSchema":"b"}]}"#, "legs[0].fieldMappings"),
+            (
+                r#"{"legs":[{"sourceEnvironmentType":"CRM","destinationSchema":7,"sourceFilter":1,"fieldMappings":[
+                {"syncDirection":4,"sourceField":"A.B","destinationField":"b."},
+                {"syncDirection":"3","valueTransforms":[{"transformType":"Default"},{"transformType":"ValueMap"},{"transformType":"Truncate"},{"transformType":"Concat"},{}]},
+                7]}]}"#,
+                "legs[0].sourceEnvironmentType legs[0].sourceSchema legs[0].destinationSchema legs[0].sourceFilter \
+                 legs[0].fieldMappings[0].syncDirection legs[0].fieldMappings[0].sourceField \
+                 legs[0].fieldMappings[0].destinationField legs[0].fieldMappings[1] \
+                 legs[0].fieldMappings[1].valueTransforms[0].defaultValue \
+                 legs[0].fieldMappings[1].valueTransforms[1].valueMap \
+                 legs[0].fieldMappings[1].valueTransforms[2].length \
+                 legs[0].fieldMappings[1].valueTransforms[3].transformType \
+                 legs[0].fieldMappings[1].valueTransforms[4].transformType legs[0].fieldMappings[2]",
+            ),
+        ];
+        for (text, places) in cases {
+            let problems = Mapping::parse(text).expect_err(text);
+            let told = problems.iter().map(|problem| problem.place.as_str()).collect::<Vec<_>>().join(" ");
+            assert_eq!(told, places, "{text}");
+            assert!(problems.iter().all(|problem| !problem.remedy.is_empty()));
+        }
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        assert!(Mapping::parse(&deep).is_err());
+    }
+}

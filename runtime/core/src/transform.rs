@@ -206,9 +206,12 @@ impl ValueTable {
                 None => Inserted::Misfit,
             },
             Kind::Guid | Kind::Lookup | Kind::Bytes => Inserted::Misfit,
-            Kind::Text | Kind::Json | Kind::MultiChoice | Kind::Choice => {
-                push(&mut self.texts, from.trim().to_lowercase(), to)
-            }
+            Kind::Choice => match convert::coerce(Value::text(from.trim()), source) {
+                Ok(Value::Text(symbol)) => push(&mut self.texts, symbol.to_lowercase(), to),
+                // A symbol of another version of the enumeration: kept, since such a row may still be stored.
+                _ => push(&mut self.texts, from.trim().to_lowercase(), to),
+            },
+            Kind::Text | Kind::Json | Kind::MultiChoice => push(&mut self.texts, from.trim().to_lowercase(), to),
         }
     }
 
@@ -269,5 +272,141 @@ fn capital(symbol: &Arc<str>) -> Arc<str> {
             Arc::from(format!("{}{}", first.to_ascii_uppercase(), letters.as_str()))
         }
         _ => Arc::clone(symbol),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::parse_timestamp;
+
+    fn choice(options: &[(&str, i64)]) -> Column {
+        let options = options.iter().map(|(name, number)| (Arc::from(*name), *number)).collect();
+        Column { options, ..Column::new("f", Kind::Choice) }
+    }
+
+    fn pairs(pairs: &[(&str, &str)]) -> Transform {
+        let pairs = pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        Transform::ValueMap { pairs, default: None }
+    }
+
+    fn with_default(transform: Transform, default: &str) -> Transform {
+        match transform {
+            Transform::ValueMap { pairs, .. } => Transform::ValueMap { pairs, default: Some(default.to_owned()) },
+            other => other,
+        }
+    }
+
+    fn default(value: &str) -> Transform {
+        Transform::Default { value: value.to_owned() }
+    }
+
+    fn run(
+        transforms: &[Transform],
+        way: SystemKind,
+        source: &Column,
+        target: &Column,
+        value: Value,
+    ) -> Result<Value, Code> {
+        let mut complaints = Vec::new();
+        let steps = Steps::compile(transforms, way, Some(source), target, &mut complaints);
+        assert_eq!(complaints, Vec::<String>::new());
+        steps.apply(value, target).map_err(|fault| fault.code)
+    }
+
+    #[test]
+    fn value_maps_lead_both_ways() {
+        use SystemKind::{Dataverse, Finops};
+        let on_hold = choice(&[("No", 0), ("Invoice", 1), ("All", 2)]);
+        let no_yes = choice(&[("No", 0), ("Yes", 1)]);
+        let open = choice(&[]);
+        let (number, boolean) = (Column::new("d", Kind::Int64), Column::new("d", Kind::Boolean));
+        let (text, date) = (Column::new("d", Kind::Text), Column::new("d", Kind::Timestamp));
+        let hold = || pairs(&[("no", "806380000"), ("invoice", "806380001"), ("all", "806380002")]);
+        let yes = || pairs(&[("no", "False"), ("yes", "true")]);
+        let truth = || pairs(&[("false", "False"), ("true", "True")]);
+        let no_date = || pairs(&[("1/1/1900", "")]);
+        let blank = || pairs(&[("fulltime", "1"), ("", "2")]);
+        let sales = || pairs(&[("salesLeadTime", "1")]);
+        let day = Value::Timestamp(parse_timestamp("2024-01-02").expect("a day"));
+        let cases = [
+            (hold(), Dataverse, &on_hold, &number, Value::text("Invoice"), Ok(Value::Int(806_380_001))),
+            (hold(), Dataverse, &on_hold, &number, Value::text("INVOICE "), Ok(Value::Int(806_380_001))),
+            (hold(), Finops, &number, &on_hold, Value::Int(806_380_002), Ok(Value::text("All"))),
+            (hold(), Finops, &number, &on_hold, Value::Int(7), Err(Code::ValueNotMapped)),
+            (hold(), Finops, &number, &on_hold, Value::Null, Ok(Value::Null)),
+            (hold(), Finops, &number, &on_hold, Value::Absent, Ok(Value::Absent)),
+            (with_default(hold(), "no"), Finops, &number, &on_hold, Value::Int(7), Ok(Value::text("No"))),
+            (with_default(hold(), "no"), Finops, &number, &on_hold, Value::Null, Ok(Value::text("No"))),
+            (yes(), Dataverse, &no_yes, &boolean, Value::text("Yes"), Ok(Value::Boolean(true))),
+            (yes(), Finops, &boolean, &no_yes, Value::Boolean(false), Ok(Value::text("No"))),
+            (truth(), Dataverse, &no_yes, &boolean, Value::text("Yes"), Ok(Value::Boolean(true))),
+            (truth(), Finops, &boolean, &no_yes, Value::Boolean(true), Ok(Value::text("Yes"))),
+            (no_date(), Dataverse, &date, &date, Value::Null, Ok(Value::Null)),
+            (no_date(), Dataverse, &date, &date, day.clone(), Ok(day.clone())),
+            (no_date(), Finops, &date, &date, day.clone(), Ok(day)),
+            (blank(), Dataverse, &text, &number, Value::Null, Ok(Value::Int(2))),
+            (blank(), Finops, &number, &text, Value::Int(2), Ok(Value::Null)),
+            (blank(), Dataverse, &text, &number, Value::text("FullTime"), Ok(Value::Int(1))),
+            (sales(), Finops, &number, &open, Value::Int(1), Ok(Value::text("SalesLeadTime"))),
+            (pairs(&[("Ä", "1")]), Dataverse, &text, &number, Value::text("ä"), Ok(Value::Int(1))),
+        ];
+        for (transform, way, source, target, value, wanted) in cases {
+            let place = format!("{transform:?} to {way}: {value:?}");
+            assert_eq!(run(&[transform], way, source, target, value), wanted, "{place}");
+        }
+    }
+
+    #[test]
+    fn defaults_and_truncation() {
+        let (text, number) = (Column::new("d", Kind::Text), Column::new("d", Kind::Int64));
+        let cut = |length| Transform::Truncate { length };
+        let cases = [
+            (vec![default("x")], &text, Value::Null, Value::text("x")),
+            (vec![default("x")], &text, Value::text("a"), Value::text("a")),
+            (vec![default("x")], &text, Value::Absent, Value::Absent),
+            (vec![default("0")], &number, Value::Null, Value::Int(0)),
+            (vec![default("")], &text, Value::Null, Value::Null),
+            (vec![cut(2)], &text, Value::text("äöü"), Value::text("äö")),
+            (vec![cut(9)], &text, Value::text("short"), Value::text("short")),
+            (vec![cut(0)], &text, Value::text("a"), Value::text("")),
+            (vec![cut(2)], &number, Value::Int(12_345), Value::Int(12_345)),
+            (vec![default("abc"), cut(2)], &text, Value::Null, Value::text("ab")),
+            // In front of a value map, a default is a value of the source.
+            (vec![default("a"), pairs(&[("a", "1")])], &number, Value::Null, Value::Int(1)),
+        ];
+        for (transforms, target, value, wanted) in cases {
+            let place = format!("{transforms:?}: {value:?}");
+            assert_eq!(run(&transforms, SystemKind::Dataverse, &text, target, value), Ok(wanted), "{place}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_a_value_is_said_when_compiling() {
+        let (text, number) = (Column::new("f", Kind::Text), Column::new("d", Kind::Int64));
+        let cases = [
+            (default("x"), &text, &number, "the default \"x\" does not fit d"),
+            (pairs(&[("a", "x")]), &text, &number, "the value map gives \"x\", which does not fit d"),
+            (pairs(&[("a", "1")]), &number, &number, "the value map lists \"a\", which d"),
+            (pairs(&[("a", "1"), ("A", "2")]), &text, &number, "the value map lists \"A\" twice"),
+            (with_default(pairs(&[("a", "1")]), "x"), &text, &number, "the default \"x\" does not fit d"),
+        ];
+        for (transform, source, target, wanted) in cases {
+            let mut complaints = Vec::new();
+            Steps::compile(&[transform], SystemKind::Dataverse, Some(source), target, &mut complaints);
+            assert_eq!(complaints.len(), 1, "{complaints:?}");
+            assert!(complaints[0].starts_with(wanted), "{complaints:?}");
+        }
+    }
+
+    #[test]
+    fn a_map_that_cannot_be_inverted_is_noticed() {
+        let own = |list: &[(&str, &str)]| {
+            let list = list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect::<Vec<_>>();
+            ambiguous_values(&list).iter().map(|text| (*text).to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(own(&[("a", "1"), ("b", "2")]), Vec::<String>::new());
+        assert_eq!(own(&[("a", "1"), ("b", "1")]), ["1"]);
+        assert_eq!(own(&[("a", "True"), ("A ", "true")]), ["A ", "true"]);
     }
 }
