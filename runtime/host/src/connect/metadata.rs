@@ -1,0 +1,477 @@
+//! The tables of a system as that system describes them (reference 7.10 and 8.1).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dualwright_core::schema::{AlternateKey, Lookup, LookupTarget};
+use dualwright_core::{Code, Column, Fault, Kind, Schema, SystemKind};
+use dualwright_odata::escape::{component, quote};
+use futures_util::future::{try_join_all, try_join3};
+use rust_decimal::Decimal;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::{System, dataverse};
+
+/// Every table's names, read once per start.
+#[derive(Debug, Default)]
+pub struct Catalogue {
+    /// Entity set to logical name (Dataverse), or public collection to public entity name (F&O).
+    by_set: HashMap<String, TableName>,
+    set_of_table: HashMap<String, String>,
+    /// Every name an F&O data entity goes by, in lower case, to its public collection.
+    set_of_entity: HashMap<String, String>,
+    /// Enumerations of F&O that were read before; most entities share a few of them.
+    enumerations: Mutex<HashMap<String, Options>>,
+}
+
+type Options = Arc<[(Arc<str>, i64)]>;
+
+#[derive(Debug, Clone)]
+struct TableName {
+    table: String,
+    primary_id: Option<String>,
+}
+
+impl Catalogue {
+    /// The public collection of an F&O data entity, by the name that a map gives it: its own, its public one or its
+    /// label, in any case.
+    #[must_use]
+    pub fn collection_of_entity(&self, entity: &str) -> Option<&str> {
+        self.set_of_entity.get(&entity.trim().to_lowercase()).map(String::as_str)
+    }
+
+    #[must_use]
+    pub fn has_set(&self, set: &str) -> bool {
+        self.by_set.contains_key(set)
+    }
+
+    /// The entity set of a table by its logical name.
+    #[must_use]
+    pub fn set_of(&self, table: &str) -> Option<&str> {
+        self.set_of_table.get(table).map(String::as_str)
+    }
+}
+
+#[derive(Deserialize)]
+struct ValueOf<T> {
+    value: Vec<T>,
+}
+
+impl System {
+    async fn get_json<T: DeserializeOwned>(&self, url: &str, what: &str, timeout: Duration) -> Result<T, Fault> {
+        let body = self.get(url, None, timeout).await?;
+        serde_json::from_slice(&body).map_err(|error| {
+            let message = format!("{} sent a description of {what} that cannot be read: {error}", self.kind);
+            Fault::new(Code::TableUnknown, message)
+        })
+    }
+
+    async fn get_values<T: DeserializeOwned>(&self, url: &str, what: &str, timeout: Duration) -> Result<Vec<T>, Fault> {
+        self.get_json::<ValueOf<T>>(url, what, timeout).await.map(|list| list.value)
+    }
+
+    /// The names of all tables.
+    pub async fn catalogue(&self, timeout: Duration) -> Result<Catalogue, Fault> {
+        let mut catalogue = Catalogue::default();
+        match self.kind {
+            SystemKind::Dataverse => {
+                #[derive(Deserialize)]
+                #[serde(rename_all = "PascalCase")]
+                struct Definition {
+                    logical_name: String,
+                    entity_set_name: Option<String>,
+                    primary_id_attribute: Option<String>,
+                }
+                let url = format!(
+                    "{}/EntityDefinitions?$select=LogicalName,EntitySetName,PrimaryIdAttribute",
+                    dataverse::ROOT
+                );
+                for definition in self.get_values::<Definition>(&url, "its tables", timeout).await? {
+                    let Some(set) = definition.entity_set_name else { continue };
+                    catalogue.set_of_table.insert(definition.logical_name.clone(), set.clone());
+                    let name =
+                        TableName { table: definition.logical_name, primary_id: definition.primary_id_attribute };
+                    catalogue.by_set.insert(set, name);
+                }
+            }
+            SystemKind::Finops => {
+                #[derive(Deserialize)]
+                #[serde(rename_all = "PascalCase")]
+                struct Entity {
+                    name: String,
+                    public_entity_name: Option<String>,
+                    public_collection_name: Option<String>,
+                    label_id: Option<String>,
+                }
+                for entity in self.get_values::<Entity>("/metadata/DataEntities", "its entities", timeout).await? {
+                    let (Some(table), Some(set)) = (entity.public_entity_name, entity.public_collection_name) else {
+                        continue;
+                    };
+                    // An entity's own name wins over the label of another.
+                    for name in entity.label_id.iter().chain([&table]) {
+                        catalogue.set_of_entity.entry(name.trim().to_lowercase()).or_insert_with(|| set.clone());
+                    }
+                    catalogue.set_of_entity.insert(entity.name.trim().to_lowercase(), set.clone());
+                    catalogue.set_of_table.insert(table.clone(), set.clone());
+                    catalogue.by_set.insert(set, TableName { table, primary_id: None });
+                }
+            }
+        }
+        Ok(catalogue)
+    }
+
+    /// One table with all its columns.
+    pub async fn schema(&self, catalogue: &Catalogue, set: &str, timeout: Duration) -> Result<Schema, Fault> {
+        let name = catalogue
+            .by_set
+            .get(set)
+            .ok_or_else(|| Fault::new(Code::TableUnknown, format!("{} has no table {set}", self.kind)))?;
+        match self.kind {
+            SystemKind::Dataverse => self.dataverse_schema(catalogue, set, name, timeout).await,
+            SystemKind::Finops => self.finops_schema(catalogue, set, name, timeout).await,
+        }
+    }
+
+    async fn dataverse_schema(
+        &self,
+        catalogue: &Catalogue,
+        set: &str,
+        name: &TableName,
+        timeout: Duration,
+    ) -> Result<Schema, Fault> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Key {
+            #[serde(alias = "SchemaName")]
+            logical_name: Option<String>,
+            key_attributes: Vec<String>,
+            /// A key is enforced, and can stand in a URL, only when its index is `Active`.
+            entity_key_index_status: Option<String>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Relationship {
+            referencing_attribute: String,
+            referencing_entity_navigation_property_name: String,
+            referenced_entity: String,
+        }
+        let root = format!("{}/EntityDefinitions(LogicalName={})", dataverse::ROOT, component(&quote(&name.table)));
+        let urls = ["Attributes", "Keys", "ManyToOneRelationships"].map(|what| format!("{root}/{what}"));
+        let attributes = async {
+            let listed = self.get_values::<Attribute>(&urls[0], set, timeout).await?;
+            // The untyped list leaves out what only a type has, so each type is asked for by its cast.
+            let casts = CASTS.iter().filter(|(own, _)| listed.iter().any(|attribute| attribute.own_type() == *own));
+            let typed = try_join_all(casts.map(|(_, cast)| {
+                let url = format!("{root}/Attributes/Microsoft.Dynamics.CRM.{cast}");
+                async move { self.get_values::<Attribute>(&url, set, timeout).await }
+            }))
+            .await?;
+            let mut attributes = listed
+                .into_iter()
+                .map(|attribute| (attribute.logical_name.clone(), attribute))
+                .collect::<BTreeMap<_, _>>();
+            for typed in typed.into_iter().flatten() {
+                if let Some(attribute) = attributes.get_mut(&typed.logical_name) {
+                    attribute.fill_from(typed);
+                }
+            }
+            Ok(attributes)
+        };
+        let keys = self.get_values::<Key>(&urls[1], set, timeout);
+        let relationships = self.get_values::<Relationship>(&urls[2], set, timeout);
+        let (attributes, keys, relationships) = try_join3(attributes, keys, relationships).await?;
+
+        let columns = attributes
+            .values()
+            .filter_map(|attribute| {
+                let mut column = Column::new(&attribute.logical_name, attribute.kind()?);
+                column.length_max = attribute.max_length;
+                column.scale = attribute.precision;
+                column.minimum = attribute.min_value.as_ref().and_then(decimal_of);
+                column.maximum = attribute.max_value.as_ref().and_then(decimal_of);
+                column.required = attribute.required_level.as_ref().is_some_and(RequiredLevel::is_required);
+                column.read_only =
+                    attribute.is_valid_for_create == Some(false) && attribute.is_valid_for_update == Some(false);
+                column.options = attribute.options();
+                let targets = relationships
+                    .iter()
+                    .filter(|relationship| relationship.referencing_attribute == attribute.logical_name)
+                    .filter_map(|relationship| {
+                        Some(LookupTarget {
+                            table: Arc::from(relationship.referenced_entity.as_str()),
+                            set: Arc::from(catalogue.set_of(&relationship.referenced_entity)?),
+                            navigation_property: Arc::from(
+                                relationship.referencing_entity_navigation_property_name.as_str(),
+                            ),
+                        })
+                    })
+                    .collect::<Vec<_>>();
+                if column.kind == Kind::Lookup && !targets.is_empty() {
+                    column.lookup = Some(Lookup { targets });
+                }
+                Some(column)
+            })
+            .collect();
+        let mut schema = Schema::new(SystemKind::Dataverse, &name.table, set, columns);
+        schema.primary_id = name.primary_id.as_deref().and_then(|id| schema.index_of(id));
+        schema.alternate_keys = keys
+            .into_iter()
+            .filter(|key| key.entity_key_index_status.as_deref().is_none_or(|status| status == "Active"))
+            .map(|key| AlternateKey {
+                name: Arc::from(key.logical_name.unwrap_or_default()),
+                columns: key.key_attributes.iter().map(|column| Arc::from(column.as_str())).collect(),
+            })
+            .collect();
+        // A table is company-specific when a lookup to cdm_company stands in one of its keys (reference 1.9).
+        schema.company = (0..schema.columns().len()).find(|&index| {
+            let column = schema.column(index);
+            column.lookup.as_ref().is_some_and(|lookup| lookup.targets.iter().any(|to| &*to.table == "cdm_company"))
+                && schema.alternate_keys.iter().any(|key| key.columns.contains(&column.name))
+        });
+        Ok(schema)
+    }
+
+    async fn finops_schema(
+        &self,
+        catalogue: &Catalogue,
+        set: &str,
+        name: &TableName,
+        timeout: Duration,
+    ) -> Result<Schema, Fault> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Entity {
+            properties: Vec<Property>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Property {
+            name: String,
+            type_name: String,
+            #[serde(default)]
+            is_key: bool,
+            #[serde(default)]
+            is_mandatory: bool,
+            #[serde(default = "yes")]
+            allow_edit: bool,
+            #[serde(default = "yes")]
+            allow_edit_on_create: bool,
+            max_length: Option<u32>,
+        }
+        const fn yes() -> bool {
+            true
+        }
+        let url = format!("/metadata/PublicEntities({})", component(&quote(&name.table)));
+        let entity: Entity = self.get_json(&url, set, timeout).await?;
+        let names = entity.properties.iter().filter_map(|property| property.type_name.strip_prefix(ENUM_NAMESPACE));
+        let enumerations = self.finops_enumerations(catalogue, names.collect(), timeout).await?;
+        let columns = entity
+            .properties
+            .iter()
+            .map(|property| {
+                let enum_name = property.type_name.strip_prefix(ENUM_NAMESPACE);
+                let kind = enum_name.map_or_else(|| finops_kind(&property.type_name), |_| Kind::Choice);
+                let mut column = Column::new(&property.name, kind);
+                column.required = property.is_mandatory;
+                column.read_only = !property.allow_edit && !property.allow_edit_on_create;
+                column.length_max = property.max_length;
+                if let Some(options) = enum_name.and_then(|name| enumerations.get(name)) {
+                    column.options = Arc::clone(options);
+                }
+                column
+            })
+            .collect();
+        let mut schema = Schema::new(SystemKind::Finops, &name.table, set, columns);
+        schema.key = entity
+            .properties
+            .iter()
+            .enumerate()
+            .filter(|(_, property)| property.is_key)
+            .map(|(index, _)| index)
+            .collect();
+        schema.company = schema.index_of("dataAreaId").filter(|index| schema.key.contains(index));
+        Ok(schema)
+    }
+
+    async fn finops_enumerations<'a>(
+        &self,
+        catalogue: &Catalogue,
+        names: BTreeSet<&'a str>,
+        timeout: Duration,
+    ) -> Result<HashMap<&'a str, Options>, Fault> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Enumeration {
+            members: Vec<Member>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Member {
+            name: String,
+            value: i64,
+        }
+        let known = || catalogue.enumerations.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = try_join_all(names.into_iter().map(async |name| {
+            if let Some(options) = known().get(name) {
+                return Ok((name, Arc::clone(options)));
+            }
+            let url = format!("/metadata/PublicEnumerations({})", component(&quote(name)));
+            let enumeration: Enumeration = self.get_json(&url, name, timeout).await?;
+            let members = enumeration.members.into_iter();
+            let options: Options = members.map(|member| (Arc::from(member.name), member.value)).collect();
+            known().insert(name.to_owned(), Arc::clone(&options));
+            Ok((name, options))
+        }))
+        .await?;
+        Ok(read.into_iter().collect())
+    }
+}
+
+const ENUM_NAMESPACE: &str = "Microsoft.Dynamics.DataEntities.";
+
+fn finops_kind(type_name: &str) -> Kind {
+    match type_name {
+        "Edm.Int32" | "Edm.Int64" | "Edm.Int16" => Kind::Int64,
+        "Edm.Decimal" | "Edm.Double" => Kind::Decimal,
+        "Edm.DateTimeOffset" => Kind::Timestamp,
+        "Edm.Date" => Kind::Date,
+        "Edm.Guid" => Kind::Guid,
+        "Edm.Boolean" => Kind::Boolean,
+        _ => Kind::Text,
+    }
+}
+
+/// Attribute types and the cast that shows what only they have.
+const CASTS: &[(&str, &str)] = &[
+    ("String", "StringAttributeMetadata"),
+    ("Memo", "MemoAttributeMetadata"),
+    ("Integer", "IntegerAttributeMetadata"),
+    ("Decimal", "DecimalAttributeMetadata"),
+    ("Double", "DoubleAttributeMetadata"),
+    ("Money", "MoneyAttributeMetadata"),
+    ("DateTime", "DateTimeAttributeMetadata"),
+    ("Picklist", "PicklistAttributeMetadata?$expand=OptionSet,GlobalOptionSet"),
+    ("State", "StateAttributeMetadata?$expand=OptionSet"),
+    ("Status", "StatusAttributeMetadata?$expand=OptionSet"),
+    (MULTI_SELECT, "MultiSelectPicklistAttributeMetadata?$expand=OptionSet,GlobalOptionSet"),
+];
+
+/// Goes under the attribute type `Virtual` and is told by its type name only.
+const MULTI_SELECT: &str = "MultiSelectPicklistType";
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Attribute {
+    logical_name: String,
+    #[serde(default)]
+    attribute_type: String,
+    attribute_type_name: Option<TypeName>,
+    required_level: Option<RequiredLevel>,
+    is_valid_for_create: Option<bool>,
+    is_valid_for_update: Option<bool>,
+    max_length: Option<u32>,
+    precision: Option<u8>,
+    min_value: Option<serde_json::Number>,
+    max_value: Option<serde_json::Number>,
+    /// `DateOnly` or `DateAndTime`.
+    format: Option<String>,
+    option_set: Option<OptionSet>,
+    global_option_set: Option<OptionSet>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct TypeName {
+    value: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum RequiredLevel {
+    Managed {
+        #[serde(rename = "Value")]
+        value: String,
+    },
+    Plain(String),
+}
+
+impl RequiredLevel {
+    fn is_required(&self) -> bool {
+        let (Self::Managed { value } | Self::Plain(value)) = self;
+        matches!(value.as_str(), "ApplicationRequired" | "SystemRequired")
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct OptionSet {
+    #[serde(default)]
+    options: Vec<OptionEntry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct OptionEntry {
+    value: i64,
+    label: Option<serde_json::Value>,
+}
+
+impl Attribute {
+    fn own_type(&self) -> &str {
+        match &self.attribute_type_name {
+            Some(name) if name.value == MULTI_SELECT => MULTI_SELECT,
+            _ => &self.attribute_type,
+        }
+    }
+
+    fn fill_from(&mut self, typed: Self) {
+        self.max_length = typed.max_length.or(self.max_length);
+        self.precision = typed.precision.or(self.precision);
+        self.min_value = typed.min_value.or(self.min_value.take());
+        self.max_value = typed.max_value.or(self.max_value.take());
+        self.format = typed.format.or(self.format.take());
+        self.option_set = typed.option_set.or(typed.global_option_set).or(self.option_set.take());
+    }
+
+    fn kind(&self) -> Option<Kind> {
+        Some(match self.own_type() {
+            "String" | "Memo" | "EntityName" => Kind::Text,
+            "Integer" | "BigInt" | "Picklist" | "State" | "Status" => Kind::Int64,
+            "Boolean" => Kind::Boolean,
+            "Decimal" => Kind::Decimal,
+            "Money" => Kind::Money,
+            "Double" => Kind::Float64,
+            "DateTime" if self.format.as_deref() == Some("DateOnly") => Kind::Date,
+            "DateTime" => Kind::Timestamp,
+            "Uniqueidentifier" => Kind::Guid,
+            "Lookup" | "Customer" | "Owner" => Kind::Lookup,
+            MULTI_SELECT => Kind::MultiChoice,
+            // Images, files and what a later version adds: not mapped, so not read.
+            _ => return None,
+        })
+    }
+
+    fn options(&self) -> Options {
+        let Some(set) = &self.option_set else { return Arc::from([]) };
+        set.options
+            .iter()
+            .map(|option| {
+                let label = option
+                    .label
+                    .as_ref()
+                    .and_then(|label| label.pointer("/UserLocalizedLabel/Label"))
+                    .and_then(serde_json::Value::as_str)
+                    .unwrap_or_default();
+                (Arc::from(label), option.value)
+            })
+            .collect()
+    }
+}
+
+fn decimal_of(number: &serde_json::Number) -> Option<Decimal> {
+    let text = number.to_string();
+    Decimal::from_str(&text).or_else(|_| Decimal::from_scientific(&text)).ok()
+}
