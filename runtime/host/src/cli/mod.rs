@@ -1,0 +1,107 @@
+//! The command line: noun, verb, `--json` everywhere.
+//!
+//! Owns arguments, exit codes and what is printed; decides nothing about records.
+
+mod compare;
+mod demo;
+mod emulate;
+mod map;
+mod output;
+mod plugin;
+mod retry;
+mod run;
+mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// All is well.
+pub const FINE: u8 = 0;
+/// Differences or failed rows.
+pub const DIFFERENT: u8 = 1;
+/// Usage or configuration.
+pub const MISCONFIGURED: u8 = 2;
+
+/// Keeps Dynamics 365 Finance & Operations and Dataverse in step, record by record and in both directions.
+///
+/// Start with `dualwright demo`: it starts both systems as emulators on this machine, fills one with data, copies it
+/// to the other through the shipped table maps and a few plugins, edits both sides, and compares them.
+#[derive(Debug, Parser)]
+#[command(name = "dualwright", version, after_help = EXIT_CODES, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// What to log to standard error: error, warn, info, debug, or a filter such as dualwright=debug.
+    #[arg(long, global = true, default_value = "warn", value_name = "FILTER")]
+    log: String,
+}
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 all is well; 1 the two sides differ or records failed; 2 wrong usage or configuration.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show everything in a minute, with nothing else installed.
+    Demo(demo::DemoArguments),
+    /// Keep the two systems of a configuration in step.
+    Run(run::RunArguments),
+    /// Run one of the two emulated systems alone.
+    Emulate(emulate::EmulateArguments),
+    /// What is behind, what failed, and what was done.
+    Status(status::StatusArguments),
+    /// Read and check table maps.
+    #[command(subcommand)]
+    Map(map::MapCommand),
+    /// Look into a plugin, or call it on rows of yours.
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
+    /// Compare both sides under the maps, and name every difference.
+    Compare(compare::CompareArguments),
+    /// Try failed records again.
+    Retry(retry::RetryArguments),
+}
+
+/// Which configuration.
+#[derive(Debug, Args)]
+struct ConfigArgument {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "dualwright.toml")]
+    config: PathBuf,
+}
+
+/// Parses the process's arguments and does what they say.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = tracing_subscriber::EnvFilter::try_new(&arguments.log)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: no threads to run on: {error}");
+            return ExitCode::from(MISCONFIGURED);
+        }
+    };
+    let outcome = runtime.block_on(async {
+        match arguments.command {
+            Command::Demo(arguments) => demo::demo(arguments).await,
+            Command::Run(arguments) => run::run(arguments).await,
+            Command::Emulate(arguments) => emulate::emulate(arguments).await,
+            Command::Status(arguments) => status::status(arguments).await,
+            Command::Map(command) => map::map(command),
+            Command::Plugin(command) => plugin::plugin(command),
+            Command::Compare(arguments) => compare::compare(arguments).await,
+            Command::Retry(arguments) => retry::retry(arguments).await,
+        }
+    });
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(MISCONFIGURED)
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! `dualwright run`: the two systems of a configuration, kept in step.
+
+use std::sync::Arc;
+
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use super::session::{self, Phases};
+use super::watch::{Bars, Lines};
+use super::{ConfigArgument, DIFFERENT, FINE, MISCONFIGURED, output};
+use crate::engine::progress::Watcher;
+use crate::engine::{Engine, EngineError, LiveEnd};
+
+/// Keys of the configuration, for `--help`.
+const KEYS: &str = "\
+Configuration (TOML; paths are relative to the file):
+  tenant = \"default\"              state = \"state\"
+  [limits]  transaction_budget_seconds = 120, write_reserve_seconds = 30, plugin_goal_ms = 500,
+            plugin_hard_limit_ms = 2000, plugin_memory_mib = 64, poll_interval_ms = 500,
+            batch_rows_max = 998, initial_sync_concurrency = 4
+  [link]    slug, companies = [\"usmf\"], conflict_winner = \"finops\"
+            finops.url, dataverse.url, and for each .auth = { token_url, client_id,
+            client_secret = { env = \"NAME\" }, scope }
+  [[plugin]]      name, file, sha256
+  [[map]]         slug, file (msdyn_mapping JSON), integration_key = [\"…\"], finops_collection
+  [[map.plugin]]  name, stage = \"transform\" | \"pre-validate\" | \"post-validate\", field or fields,
+                  direction = \"to-dataverse\" | \"to-finops\" | \"both\", parameters = { },
+                  on_fault = \"set-aside\" | \"fail\" | \"pass-through\"";
+
+#[derive(Debug, Args)]
+#[command(after_long_help = KEYS)]
+pub(super) struct RunArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// End when both sides are in step, with a comparison; otherwise go on until Ctrl-C.
+    #[arg(long)]
+    once: bool,
+    /// End with one JSON object instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<u8> {
+    let Some(config) = session::read_config(&arguments.config.config)? else { return Ok(MISCONFIGURED) };
+    let person = output::is_for_a_person(arguments.json);
+    let bars = Arc::new(Bars::new());
+    let watcher: Arc<dyn Watcher> = if person { Arc::clone(&bars) as _ } else { Arc::new(Lines::default()) };
+    let Some(engine) = session::open_engine(&config, watcher, arguments.json).await? else { return Ok(MISCONFIGURED) };
+    let stop = stop_when_interrupted();
+    let end = if arguments.once { LiveEnd::Settled } else { LiveEnd::Never };
+    let mut phases = Phases::new();
+    let outcome = keep_in_step(&engine, end, &stop, &mut phases).await;
+    bars.clear();
+    let code = match outcome {
+        Ok(()) => {
+            let report = session::report(&engine, &phases).await?;
+            if arguments.json {
+                output::print_json(&report)?;
+            } else {
+                session::print(&report);
+            }
+            if report.equal && report.failed.is_empty() { FINE } else { DIFFERENT }
+        }
+        Err(EngineError::Stopped) => {
+            if !arguments.json {
+                eprintln!("stopped; the state is kept, and the same command goes on from here");
+            }
+            FINE
+        }
+        Err(EngineError::Fault(fault)) => {
+            eprintln!("error: {fault}\n  {}", fault.code.remedy());
+            MISCONFIGURED
+        }
+    };
+    session::close(&engine).await?;
+    Ok(code)
+}
+
+async fn keep_in_step(
+    engine: &Engine,
+    end: LiveEnd,
+    stop: &CancellationToken,
+    phases: &mut Phases,
+) -> Result<(), EngineError> {
+    engine.start_feeds().await?;
+    engine.initial_sync(stop).await?;
+    phases.end("initial sync");
+    let outcome = engine.live(end, stop).await;
+    phases.end("live sync");
+    outcome
+}
+
+/// A token that Ctrl-C or a polite end from outside cancels.
+pub(super) fn stop_when_interrupted() -> CancellationToken {
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    tokio::spawn(async move {
+        output::interrupted().await;
+        token.cancel();
+    });
+    stop
+}

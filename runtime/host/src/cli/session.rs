@@ -1,0 +1,173 @@
+//! What `run`, `compare` and `demo` share: from a configuration file to an engine, and from an engine to a report.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::config::Config;
+use crate::engine::progress::Watcher;
+use crate::engine::{Engine, EngineError, prepare};
+use crate::report::{Difference, FailedReport, MapReport, PluginReport, RunReport};
+use crate::store::{FailedFilter, Store};
+
+/// Reads a configuration; its problems are printed, all of them.
+pub(super) fn read_config(path: &Path) -> anyhow::Result<Option<Config>> {
+    match Config::read(path, &|name| std::env::var(name).ok()) {
+        Ok(config) => Ok(Some(config)),
+        Err(problems) => {
+            for problem in &problems {
+                eprintln!("{problem}");
+            }
+            eprintln!("{} problems; nothing was started", problems.len());
+            Ok(None)
+        }
+    }
+}
+
+/// Opens the store and raises the link; problems are printed, all of them.
+pub(super) async fn open_engine(
+    config: &Config,
+    watcher: Arc<dyn Watcher>,
+    quiet: bool,
+) -> anyhow::Result<Option<Engine>> {
+    let store = Store::open(&config.state)?;
+    match prepare::prepare(config, store).await {
+        Ok(prepared) => {
+            if !quiet {
+                for notice in &prepared.notices {
+                    tracing::info!("{notice}");
+                }
+            }
+            Ok(Some(Engine::new(Arc::new(prepared.link), watcher)))
+        }
+        Err(problems) => {
+            for problem in problems.iter().filter(|problem| problem.is_error) {
+                eprintln!("{problem}");
+            }
+            let errors = problems.iter().filter(|problem| problem.is_error).count();
+            eprintln!("{errors} problems; nothing was started");
+            Ok(None)
+        }
+    }
+}
+
+/// Seconds per phase.
+#[derive(Debug)]
+pub(super) struct Phases {
+    started: Instant,
+    pub seconds: BTreeMap<String, f64>,
+}
+
+impl Phases {
+    pub(super) fn new() -> Self {
+        Self { started: Instant::now(), seconds: BTreeMap::new() }
+    }
+
+    /// Ends the phase that is running and begins the next one.
+    pub(super) fn end(&mut self, name: &str) {
+        *self.seconds.entry(name.to_owned()).or_default() += self.started.elapsed().as_secs_f64();
+        self.started = Instant::now();
+    }
+}
+
+/// The whole report, with a comparison of both sides.
+pub(super) async fn report(engine: &Engine, phases: &Phases) -> Result<RunReport, EngineError> {
+    let differences: Vec<Difference> = engine.compare().await?;
+    let link = engine.link();
+    let maps = maps(&link.store, engine).await?;
+    Ok(RunReport {
+        equal: differences.is_empty(),
+        maps,
+        plugins: plugins(engine),
+        differences,
+        failed: failed(engine).await?,
+        seconds: phases.seconds.clone(),
+    })
+}
+
+async fn maps(store: &Store, engine: &Engine) -> Result<Vec<MapReport>, EngineError> {
+    let link = engine.link();
+    let counts = store.counts(&link.scope).await?;
+    let mut reports = Vec::new();
+    for map in &link.maps {
+        for (slug, source, counts) in counts.iter().filter(|(slug, ..)| **slug == *map.slug) {
+            reports.push(MapReport {
+                map: slug.to_string(),
+                direction: format!("{source} → {}", source.other()),
+                rows: counts.rows,
+                created: counts.created,
+                updated: counts.updated,
+                deleted: counts.deleted,
+                skipped: counts.skipped,
+                failed: counts.failed,
+            });
+        }
+    }
+    Ok(reports)
+}
+
+pub(super) fn plugins(engine: &Engine) -> Vec<PluginReport> {
+    engine
+        .link()
+        .sandbox
+        .timings()
+        .into_iter()
+        .map(|timing| PluginReport {
+            plugin: timing.plugin,
+            stage: timing.point.to_string(),
+            calls: timing.calls,
+            rows: timing.rows,
+            p50_us: timing.p50_us,
+            p95_us: timing.p95_us,
+            p99_us: timing.p99_us,
+            max_us: timing.max_us,
+            guest_us: timing.guest_us,
+            host_call_us: timing.host_call_us,
+            marshalling_us: timing.marshalling_us,
+            budget_share_max: timing.budget_share_max,
+            over_goal: timing.over_goal,
+            faults: timing.faults,
+        })
+        .collect()
+}
+
+async fn failed(engine: &Engine) -> Result<Vec<FailedReport>, EngineError> {
+    let link = engine.link();
+    let records = link.store.failed(&link.scope, FailedFilter::default()).await?;
+    Ok(records
+        .into_iter()
+        .map(|record| FailedReport {
+            id: record.id,
+            map: record.map.to_string(),
+            direction: format!("{} → {}", record.source, record.source.other()),
+            key: record.key,
+            code: record.fault.code.to_string(),
+            column: record.fault.column.clone(),
+            foreign_code: record.fault.foreign_code.clone(),
+            reason: record.fault.message.clone(),
+            remedy: record.fault.code.remedy().to_owned(),
+            attempts: record.attempts,
+        })
+        .collect())
+}
+
+/// Prints a report as a page.
+pub(super) fn print(report: &RunReport) {
+    use crate::report::{differences_text, failed_text, maps_text, plugins_text};
+    println!("\nMaps\n{}", maps_text(&report.maps));
+    println!("Plugins\n{}", plugins_text(&report.plugins));
+    println!("Rejected records\n{}", failed_text(&report.failed));
+    println!("Both sides compared\n{}", differences_text(&report.differences));
+}
+
+/// Keeps the timings for `status`, and closes the store.
+pub(super) async fn close(engine: &Engine) -> anyhow::Result<()> {
+    let link = engine.link();
+    for plugin in plugins(engine) {
+        let place = format!("{}/{}", plugin.plugin, plugin.stage);
+        link.store.save_plugin_timings(&link.scope, &place, &serde_json::to_string(&plugin)?).await?;
+    }
+    link.store.close().await;
+    Ok(())
+}

@@ -1,0 +1,215 @@
+//! `dualwright.toml`: what was written, and what it means.
+//!
+//! Owns the file's shape and its defaults. The file is read once into [`written`], raised once into [`Config`], and
+//! nothing after that checks it again. All problems are collected; unknown keys are problems.
+
+mod written;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dualwright_core::{Code, SystemKind};
+use reqwest::Url;
+
+use crate::connect::{ClientCredentials, Endpoint};
+
+/// Everything the runtime was told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub tenant: String,
+    /// Folder of the store and the compiled-code cache.
+    pub state: PathBuf,
+    pub limits: Limits,
+    pub link: LinkConfig,
+    pub plugins: Vec<PluginFile>,
+    pub maps: Vec<MapConfig>,
+}
+
+/// Times and sizes, all with the defaults that the design decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub transaction_budget: Duration,
+    /// Part of the budget that only the write may use.
+    pub write_reserve: Duration,
+    /// Over this, summed per plugin and transaction, a plugin is reported as slow.
+    pub plugin_goal: Duration,
+    /// Ends one call of a plugin.
+    pub plugin_hard_limit: Duration,
+    pub plugin_memory_bytes_max: usize,
+    /// How often a feed is asked when it had nothing.
+    pub poll_interval: Duration,
+    /// Rows of one batch; at most what a change set holds.
+    pub batch_rows_max: usize,
+    /// Batches of an initial sync that are under way at the same time.
+    pub initial_sync_concurrency: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            transaction_budget: Duration::from_secs(120),
+            write_reserve: Duration::from_secs(30),
+            plugin_goal: Duration::from_millis(500),
+            plugin_hard_limit: Duration::from_secs(2),
+            plugin_memory_bytes_max: 64 << 20,
+            poll_interval: Duration::from_millis(500),
+            batch_rows_max: crate::connect::CHANGE_SET_ROWS_MAX,
+            initial_sync_concurrency: 4,
+        }
+    }
+}
+
+/// One F&O environment tied to one Dataverse environment.
+#[derive(Debug, Clone)]
+pub struct LinkConfig {
+    pub slug: String,
+    /// Legal entities of the link, lower case.
+    pub companies: BTreeSet<String>,
+    /// Whose value stands when both sides changed a record.
+    pub conflict_winner: SystemKind,
+    pub finops: Endpoint,
+    pub dataverse: Endpoint,
+}
+
+/// A plugin that does not come with the runtime.
+#[derive(Debug, Clone)]
+pub struct PluginFile {
+    pub name: String,
+    pub file: PathBuf,
+    /// The digest that the file must have.
+    pub sha256: Option<String>,
+}
+
+/// One table map and how it is to run here.
+#[derive(Debug, Clone)]
+pub struct MapConfig {
+    pub slug: String,
+    pub file: PathBuf,
+    /// Dataverse column paths, company included (reference 1.8).
+    pub integration_key: Vec<String>,
+    /// Public collection of the F&O entity.
+    pub finops_collection: Option<String>,
+    pub bindings: Vec<BindingConfig>,
+}
+
+/// One plugin at one place of a map.
+#[derive(Debug, Clone)]
+pub struct BindingConfig {
+    pub plugin: String,
+    pub stage: Stage,
+    /// The field mappings concerned, by their F&O or Dataverse name; empty for a validator that sees the whole row.
+    pub fields: Vec<String>,
+    /// The systems that a flow may lead to for this binding to apply.
+    pub targets: Vec<SystemKind>,
+    /// JSON object, as the plugin declares its parameters.
+    pub parameters: serde_json::Value,
+    pub on_fault: FaultPolicy,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    Transform,
+    PreValidate,
+    PostValidate,
+    TableMap,
+}
+
+impl Stage {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Transform => "transform",
+            Self::PreValidate => "pre-validate",
+            Self::PostValidate => "post-validate",
+            Self::TableMap => "table-map",
+        }
+    }
+}
+
+/// What a trap, a timeout or a broken answer of a plugin means for the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FaultPolicy {
+    /// The record goes to the error queue; in a transaction the whole transaction does.
+    #[default]
+    SetAside,
+    /// The whole delivery fails.
+    Fail,
+    /// The value passes as it was (transforms only).
+    PassThrough,
+}
+
+/// One thing that is wrong with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ConfigProblem {
+    pub file: String,
+    pub place: String,
+    pub message: String,
+    pub remedy: String,
+}
+
+impl std::fmt::Display for ConfigProblem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}, {}: {}. {}", Code::ConfigInvalid, self.file, self.place, self.message, self.remedy)
+    }
+}
+
+impl Config {
+    /// Reads a configuration file. Paths in it are relative to its folder. `environment` resolves references to
+    /// secrets, so that a test needs no process environment.
+    pub fn read(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, Vec<ConfigProblem>> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            vec![ConfigProblem {
+                file: path.display().to_string(),
+                place: "file".to_owned(),
+                message: format!("cannot be read: {error}"),
+                remedy: "Name a file that exists and can be read".to_owned(),
+            }]
+        })?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        Self::parse(&path.display().to_string(), &text, folder, environment)
+    }
+
+    /// Raises the text of a configuration file.
+    pub fn parse(
+        file: &str,
+        text: &str,
+        folder: &Path,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Vec<ConfigProblem>> {
+        let written: written::Config = toml::from_str(text).map_err(|error| {
+            let place = error.span().map_or_else(
+                || "file".to_owned(),
+                |span| format!("line {}", text[..span.start.min(text.len())].matches('\n').count() + 1),
+            );
+            vec![ConfigProblem {
+                file: file.to_owned(),
+                place,
+                message: error.message().trim_end_matches('.').to_owned(),
+                remedy: "Correct the key or its value; `dualwright run --help` lists the keys".to_owned(),
+            }]
+        })?;
+        written::raise(written, file, folder, environment)
+    }
+}
+
+/// A slug: what stands in keys, paths and URLs.
+pub(crate) fn is_slug(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 63
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
+        && text.as_bytes()[0].is_ascii_alphanumeric()
+}
+
+pub(crate) fn endpoint(url: &str, credentials: Option<ClientCredentials>) -> Result<Endpoint, String> {
+    let base = Url::parse(url).map_err(|error| format!("`{url}` is not a URL: {error}"))?;
+    if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
+        return Err(format!("`{url}` is not an http or https URL"));
+    }
+    Ok(Endpoint { base, credentials })
+}
+
+#[cfg(test)]
+mod tests;

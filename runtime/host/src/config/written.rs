@@ -1,0 +1,354 @@
+//! The file as it was written, key by key.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dualwright_core::SystemKind;
+use reqwest::Url;
+use serde::Deserialize;
+
+use super::{
+    BindingConfig, Config as Meaning, ConfigProblem, FaultPolicy, Limits, LinkConfig, MapConfig, PluginFile, Stage,
+    endpoint, is_slug,
+};
+use crate::connect::{ClientCredentials, Endpoint};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Config {
+    #[serde(default = "default_tenant")]
+    tenant: String,
+    #[serde(default = "default_state")]
+    state: PathBuf,
+    #[serde(default)]
+    limits: WrittenLimits,
+    link: Link,
+    #[serde(default)]
+    plugin: Vec<Plugin>,
+    #[serde(default)]
+    map: Vec<Map>,
+}
+
+fn default_tenant() -> String {
+    "default".to_owned()
+}
+
+fn default_state() -> PathBuf {
+    PathBuf::from("state")
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenLimits {
+    transaction_budget_seconds: Option<u64>,
+    write_reserve_seconds: Option<u64>,
+    plugin_goal_ms: Option<u64>,
+    plugin_hard_limit_ms: Option<u64>,
+    plugin_memory_mib: Option<usize>,
+    poll_interval_ms: Option<u64>,
+    batch_rows_max: Option<usize>,
+    initial_sync_concurrency: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Link {
+    slug: String,
+    companies: Vec<String>,
+    #[serde(default = "default_winner")]
+    conflict_winner: SystemKind,
+    finops: Side,
+    dataverse: Side,
+}
+
+const fn default_winner() -> SystemKind {
+    SystemKind::Finops
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Side {
+    url: String,
+    auth: Option<Auth>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Auth {
+    token_url: String,
+    client_id: String,
+    client_secret: SecretReference,
+    scope: String,
+}
+
+/// Where a secret is to be found; a secret itself never stands in the file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SecretReference {
+    env: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Plugin {
+    name: String,
+    file: PathBuf,
+    sha256: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Map {
+    slug: String,
+    file: PathBuf,
+    integration_key: Vec<String>,
+    finops_collection: Option<String>,
+    #[serde(default)]
+    plugin: Vec<Binding>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Binding {
+    name: String,
+    stage: Stage,
+    field: Option<String>,
+    #[serde(default)]
+    fields: Vec<String>,
+    direction: BindingDirection,
+    #[serde(default)]
+    parameters: BTreeMap<String, toml::Value>,
+    #[serde(default)]
+    on_fault: FaultPolicy,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum BindingDirection {
+    ToDataverse,
+    ToFinops,
+    Both,
+}
+
+struct Problems<'a> {
+    file: &'a str,
+    list: Vec<ConfigProblem>,
+}
+
+impl Problems<'_> {
+    fn add(&mut self, place: impl Into<String>, message: impl Into<String>, remedy: &str) {
+        self.list.push(ConfigProblem {
+            file: self.file.to_owned(),
+            place: place.into(),
+            message: message.into(),
+            remedy: remedy.to_owned(),
+        });
+    }
+}
+
+pub(super) fn raise(
+    written: Config,
+    file: &str,
+    folder: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Meaning, Vec<ConfigProblem>> {
+    let mut problems = Problems { file, list: Vec::new() };
+    for (place, slug) in [("tenant", &written.tenant), ("link.slug", &written.link.slug)] {
+        if !is_slug(slug) {
+            problems.add(place, format!("`{slug}` is not a slug"), "Use lower-case letters, digits, - and _");
+        }
+    }
+    let limits = raise_limits(&written.limits, &mut problems);
+    let companies = raise_companies(&written.link.companies, &mut problems);
+    let finops = raise_side("link.finops", &written.link.finops, environment, &mut problems);
+    let dataverse = raise_side("link.dataverse", &written.link.dataverse, environment, &mut problems);
+
+    let mut names = BTreeSet::new();
+    let plugins = written
+        .plugin
+        .into_iter()
+        .map(|plugin| {
+            if !names.insert(plugin.name.clone()) {
+                problems.add("plugin", format!("`{}` is there twice", plugin.name), "Give each plugin its own name");
+            }
+            PluginFile { name: plugin.name, file: folder.join(plugin.file), sha256: plugin.sha256 }
+        })
+        .collect();
+
+    let mut slugs = BTreeSet::new();
+    let mut maps = Vec::with_capacity(written.map.len());
+    for map in written.map {
+        let place = format!("map `{}`", map.slug);
+        if !is_slug(&map.slug) {
+            problems.add(&place, "its slug is not a slug", "Use lower-case letters, digits, - and _");
+        }
+        if !slugs.insert(map.slug.clone()) {
+            problems.add(&place, "the slug is there twice", "Give each map its own slug");
+        }
+        if map.integration_key.is_empty() {
+            problems.add(&place, "integration_key is empty", "List the Dataverse columns of the key");
+        }
+        let bindings = map.plugin.into_iter().map(|binding| raise_binding(binding, &place, &mut problems)).collect();
+        maps.push(MapConfig {
+            slug: map.slug,
+            file: folder.join(map.file),
+            integration_key: map.integration_key,
+            finops_collection: map.finops_collection,
+            bindings,
+        });
+    }
+    if maps.is_empty() {
+        problems.add("map", "there is no map", "Add a [[map]] with its slug, file and integration_key");
+    }
+    match (finops, dataverse) {
+        (Some(finops), Some(dataverse)) if problems.list.is_empty() => Ok(Meaning {
+            tenant: written.tenant,
+            state: folder.join(written.state),
+            limits,
+            link: LinkConfig {
+                slug: written.link.slug,
+                companies,
+                conflict_winner: written.link.conflict_winner,
+                finops,
+                dataverse,
+            },
+            plugins,
+            maps,
+        }),
+        _ => Err(problems.list),
+    }
+}
+
+fn raise_limits(written: &WrittenLimits, problems: &mut Problems<'_>) -> Limits {
+    let default = Limits::default();
+    let limits = Limits {
+        transaction_budget: written.transaction_budget_seconds.map_or(default.transaction_budget, Duration::from_secs),
+        write_reserve: written.write_reserve_seconds.map_or(default.write_reserve, Duration::from_secs),
+        plugin_goal: written.plugin_goal_ms.map_or(default.plugin_goal, Duration::from_millis),
+        plugin_hard_limit: written.plugin_hard_limit_ms.map_or(default.plugin_hard_limit, Duration::from_millis),
+        plugin_memory_bytes_max: written.plugin_memory_mib.map_or(default.plugin_memory_bytes_max, |mib| mib << 20),
+        poll_interval: written.poll_interval_ms.map_or(default.poll_interval, Duration::from_millis),
+        batch_rows_max: written.batch_rows_max.unwrap_or(default.batch_rows_max),
+        initial_sync_concurrency: written.initial_sync_concurrency.unwrap_or(default.initial_sync_concurrency),
+    };
+    if limits.write_reserve >= limits.transaction_budget {
+        problems.add("limits", "the write reserve leaves nothing of the budget", "Make write_reserve_seconds smaller");
+    }
+    if !(1..=crate::connect::CHANGE_SET_ROWS_MAX).contains(&limits.batch_rows_max) {
+        problems.add(
+            "limits.batch_rows_max",
+            "is not between 1 and 998",
+            "A change set holds 998 rows beside receipt and fence",
+        );
+    }
+    if !(1..=16).contains(&limits.initial_sync_concurrency) {
+        problems.add("limits.initial_sync_concurrency", "is not between 1 and 16", "Start with 4");
+    }
+    limits
+}
+
+fn raise_companies(written: &[String], problems: &mut Problems<'_>) -> BTreeSet<String> {
+    // Live sync knows 250 legal entities (overview, limits).
+    const COMPANIES_MAX: usize = 250;
+    let companies = written.iter().map(|company| company.to_lowercase()).collect::<BTreeSet<_>>();
+    if companies.is_empty() || companies.len() > COMPANIES_MAX {
+        problems.add(
+            "link.companies",
+            "names no legal entity, or more than 250",
+            "List the legal entities to keep in step",
+        );
+    }
+    companies
+}
+
+fn raise_side(
+    place: &str,
+    side: &Side,
+    environment: &dyn Fn(&str) -> Option<String>,
+    problems: &mut Problems<'_>,
+) -> Option<Endpoint> {
+    let credentials = match &side.auth {
+        None => None,
+        Some(auth) => {
+            let secret = environment(&auth.client_secret.env);
+            if secret.is_none() {
+                problems.add(
+                    format!("{place}.auth.client_secret"),
+                    format!("the environment variable {} is not set", auth.client_secret.env),
+                    "Set it before the start",
+                );
+            }
+            match Url::parse(&auth.token_url) {
+                Ok(token_url) => Some(ClientCredentials {
+                    token_url,
+                    client_id: auth.client_id.clone(),
+                    client_secret: secret.unwrap_or_default(),
+                    scope: auth.scope.clone(),
+                }),
+                Err(error) => {
+                    problems.add(
+                        format!("{place}.auth.token_url"),
+                        format!("is not a URL: {error}"),
+                        "Give the token endpoint",
+                    );
+                    None
+                }
+            }
+        }
+    };
+    match endpoint(&side.url, credentials) {
+        Ok(endpoint) => Some(endpoint),
+        Err(message) => {
+            problems.add(
+                format!("{place}.url"),
+                message,
+                "Give scheme and host, for instance https://contoso.crm.dynamics.com",
+            );
+            None
+        }
+    }
+}
+
+fn raise_binding(binding: Binding, place: &str, problems: &mut Problems<'_>) -> BindingConfig {
+    let mut fields = binding.fields;
+    fields.extend(binding.field);
+    if binding.stage == Stage::Transform && fields.is_empty() {
+        problems.add(place, format!("plugin `{}` transforms no field", binding.name), "Name its field");
+    }
+    if binding.on_fault == FaultPolicy::PassThrough && binding.stage != Stage::Transform {
+        problems.add(
+            place,
+            format!("plugin `{}` may not let records pass when it fails", binding.name),
+            "Only a transform may have on_fault = \"pass-through\"",
+        );
+    }
+    let targets = match binding.direction {
+        BindingDirection::ToDataverse => vec![SystemKind::Dataverse],
+        BindingDirection::ToFinops => vec![SystemKind::Finops],
+        BindingDirection::Both => vec![SystemKind::Dataverse, SystemKind::Finops],
+    };
+    let parameters = binding
+        .parameters
+        .into_iter()
+        .filter_map(|(name, value)| match serde_json::to_value(value) {
+            Ok(value) => Some((name, value)),
+            Err(_) => {
+                problems.add(
+                    place,
+                    format!("parameter `{name}` cannot be written as JSON"),
+                    "Use text, numbers, true and false",
+                );
+                None
+            }
+        })
+        .collect::<serde_json::Map<_, _>>();
+    BindingConfig {
+        plugin: binding.name,
+        stage: binding.stage,
+        fields,
+        targets,
+        parameters: serde_json::Value::Object(parameters),
+        on_fault: binding.on_fault,
+    }
+}

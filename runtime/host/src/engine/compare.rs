@@ -1,0 +1,260 @@
+//! Both sides under the maps: what is only here, only there, or different.
+//!
+//! Reads both tables, carries every F&O row over in thought (filter, transforms, plugins, lookups) and holds the
+//! result against what Dataverse has. Rows in the error queue are not differences: they are listed there.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use dualwright_core::content::same;
+use dualwright_core::reconcile::{Decision, reconcile};
+use dualwright_core::{Operation, RowKey, SystemKind, TransactionId, Value};
+use uuid::Uuid;
+
+use super::{Engine, EngineError};
+use crate::connect::Table;
+use crate::pipeline::attempt::{Prepared, prepare};
+use crate::pipeline::{Budget, CapturedChange, LinkMap, RowFate, RowWork, Work, captured};
+use crate::report::{Difference, DifferenceKind};
+use crate::store::FailedFilter;
+
+const PAGE_TIMEOUT: Duration = Duration::from_secs(120);
+
+struct DataverseRow {
+    values: Vec<Value>,
+    json: Box<serde_json::value::RawValue>,
+    matched: bool,
+}
+
+impl Engine {
+    /// Every difference between the two sides, map by map.
+    pub async fn compare(&self) -> Result<Vec<Difference>, EngineError> {
+        let mut differences = Vec::new();
+        for (index, map) in self.link.maps.iter().enumerate() {
+            differences.extend(self.compare_map(index, map).await?);
+        }
+        Ok(differences)
+    }
+
+    async fn compare_map(&self, index: usize, map: &LinkMap) -> Result<Vec<Difference>, EngineError> {
+        let failed = self.failed_of(map).await?;
+        let mut right = self.read_dataverse(map).await?;
+        let mut differences = Vec::new();
+        let mut next: Option<String> = None;
+        loop {
+            let rows_max = self.link.limits.batch_rows_max;
+            let page =
+                self.link.finops.read_page(&map.finops.table, None, next.as_deref(), rows_max, PAGE_TIMEOUT).await?;
+            let set = &map.finops.table.schema.set;
+            let changes = page.rows.into_iter().map(|row| change(set, row.json)).collect::<Vec<_>>();
+            let rows = self.carried(index, SystemKind::Finops, &changes).await?;
+            let mut open = Vec::new();
+            for row in rows {
+                match (&row.fate, &row.key) {
+                    (Some(RowFate::OutOfScope | RowFate::Superseded), _) => {}
+                    (_, Some(key)) if failed.keys.contains(key) => {
+                        if let Some(found) = row.target_id().and_then(|id| right.get_mut(&id)) {
+                            found.matched = true;
+                        }
+                    }
+                    (Some(RowFate::Failed(_)), _) if failed.unnamed => {}
+                    (Some(RowFate::Failed(fault)), _) => differences.push(Difference {
+                        map: map.slug.to_string(),
+                        key: row.readable_key(),
+                        kind: DifferenceKind::OnlyFinops,
+                        columns: fault.column.iter().cloned().collect(),
+                    }),
+                    _ => open.push(row),
+                }
+            }
+            self.match_rows(map, open, &mut right, &mut differences).await?;
+            match page.next {
+                Some(link) => next = Some(link),
+                None => break,
+            }
+        }
+        self.only_right(index, map, right, &failed, &mut differences).await?;
+        Ok(differences)
+    }
+
+    /// Holds rows as they should be against rows as they are.
+    async fn match_rows(
+        &self,
+        map: &LinkMap,
+        rows: Vec<RowWork>,
+        right: &mut HashMap<Uuid, DataverseRow>,
+        differences: &mut Vec<Difference>,
+    ) -> Result<(), EngineError> {
+        let schema = &map.dataverse.table.schema;
+        let Some(flow) = map.plan.to_dataverse.as_ref() else { return Ok(()) };
+        let mut suspects = Vec::new();
+        for row in rows {
+            let Some(found) = row.target_id().and_then(|id| right.get_mut(&id)) else {
+                differences.push(difference(map, &row, DifferenceKind::OnlyFinops, Vec::new()));
+                continue;
+            };
+            found.matched = true;
+            let decision = reconcile(schema, &flow.target_columns, &row.values, Some(&found.values), false, true);
+            if let Decision::Update { changed } = decision {
+                let columns = changed
+                    .iter()
+                    .map(|&position| schema.column(flow.target_columns[position]).name.to_string())
+                    .collect::<Vec<_>>();
+                suspects.push((row, columns));
+            }
+        }
+        // A plugin may normalise what it sends and not what it finds; then the way back says that they are equal.
+        let changes = suspects
+            .iter()
+            .filter_map(|(row, _)| right.get(&row.target_id()?))
+            .map(|row| change(&schema.set, row.json.clone()))
+            .collect::<Vec<_>>();
+        let position = self.link.maps.iter().position(|other| other.slug == map.slug).unwrap_or_default();
+        let back = if map.plan.to_finops.is_some() && !changes.is_empty() {
+            self.carried(position, SystemKind::Dataverse, &changes).await?
+        } else {
+            Vec::new()
+        };
+        let back = back.into_iter().filter_map(|row| Some((row.source_id?, row))).collect::<HashMap<_, _>>();
+        for (row, columns) in suspects {
+            let equal_back =
+                row.target_id().and_then(|id| back.get(&id)).is_some_and(|back| self.is_equal_back(map, &row, back));
+            if !equal_back {
+                differences.push(difference(map, &row, DifferenceKind::Different, columns));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_equal_back(&self, map: &LinkMap, row: &RowWork, back: &RowWork) -> bool {
+        let schema = &map.finops.table.schema;
+        let Some(flow) = map.plan.to_finops.as_ref() else { return false };
+        back.values.len() == flow.target_columns.len()
+            && flow
+                .target_columns
+                .iter()
+                .zip(&back.values)
+                .all(|(&column, value)| value.is_absent() || same(schema, column, value, &row.source[column]))
+    }
+
+    /// Dataverse rows that no F&O row stands for, as far as the map and the link take them.
+    async fn only_right(
+        &self,
+        index: usize,
+        map: &LinkMap,
+        right: HashMap<Uuid, DataverseRow>,
+        failed: &Failed,
+        differences: &mut Vec<Difference>,
+    ) -> Result<(), EngineError> {
+        let set = &map.dataverse.table.schema.set;
+        let alone = right.into_iter().filter(|(id, row)| !row.matched && !failed.ids.contains(id)).collect::<Vec<_>>();
+        if map.plan.to_finops.is_none() {
+            differences.extend(alone.iter().map(|(id, _)| Difference {
+                map: map.slug.to_string(),
+                key: id.to_string(),
+                kind: DifferenceKind::OnlyDataverse,
+                columns: Vec::new(),
+            }));
+            return Ok(());
+        }
+        let changes = alone.into_iter().map(|(_, row)| change(set, row.json)).collect::<Vec<_>>();
+        for chunk in changes.chunks(self.link.limits.batch_rows_max) {
+            for row in self.carried(index, SystemKind::Dataverse, chunk).await? {
+                let known = row.key.as_ref().is_some_and(|key| failed.keys.contains(key));
+                if !known && !matches!(row.fate, Some(RowFate::OutOfScope | RowFate::Superseded)) {
+                    differences.push(difference(map, &row, DifferenceKind::OnlyDataverse, Vec::new()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows as they would be written now, without writing or reading the target.
+    async fn carried(
+        &self,
+        index: usize,
+        source: SystemKind,
+        changes: &[CapturedChange],
+    ) -> Result<Vec<RowWork>, EngineError> {
+        let work = Work {
+            transaction: TransactionId(Uuid::nil()),
+            source,
+            atomic: false,
+            changes,
+            attempt: 1,
+            captured_at: (self.now)(),
+            order: None,
+            assume_absent: false,
+            only_map: Some(index),
+            dry: true,
+        };
+        let budget = Budget::new(Instant::now(), self.link.limits.transaction_budget, self.link.limits.write_reserve);
+        match prepare(&self.link, &work, &budget).await {
+            Prepared { rows, hold: None } => Ok(rows),
+            Prepared { hold: Some(hold), .. } => Err(hold.fault.into()),
+        }
+    }
+
+    async fn read_dataverse(&self, map: &LinkMap) -> Result<HashMap<Uuid, DataverseRow>, EngineError> {
+        let table: &Table = &map.dataverse.table;
+        let mut rows = HashMap::new();
+        let mut next: Option<String> = None;
+        loop {
+            // Dataverse's largest page (reference 7.2).
+            const PAGE_ROWS_MAX: usize = 5_000;
+            let page = self.link.dataverse.read_page(table, None, next.as_deref(), PAGE_ROWS_MAX, PAGE_TIMEOUT).await?;
+            for row in page.rows {
+                let values = table.shape.decode(row.json.get())?.values;
+                if let Some(Value::Guid(id)) = table.schema.primary_id.map(|id| &values[id]) {
+                    rows.insert(*id, DataverseRow { values, json: row.json, matched: false });
+                }
+            }
+            match page.next {
+                Some(link) => next = Some(link),
+                None => return Ok(rows),
+            }
+        }
+    }
+
+    async fn failed_of(&self, map: &LinkMap) -> Result<Failed, EngineError> {
+        let filter = FailedFilter { map: Some(map.slug.clone()), ..FailedFilter::default() };
+        let mut failed = Failed::default();
+        for record in self.link.store.failed(&self.link.scope, filter).await? {
+            match record.row_key {
+                Some(key) => {
+                    failed.keys.insert(key);
+                }
+                None => failed.unnamed |= record.source == SystemKind::Finops,
+            }
+            if record.source == SystemKind::Dataverse {
+                for change in captured::decode(&record.payload)? {
+                    failed.ids.extend(change.id);
+                    if let Some(row) = &change.row
+                        && let Ok(row) = map.dataverse.table.shape.decode(row.get())
+                        && let Some(Value::Guid(id)) = map.dataverse.table.schema.primary_id.map(|id| &row.values[id])
+                    {
+                        failed.ids.insert(*id);
+                    }
+                }
+            }
+        }
+        Ok(failed)
+    }
+}
+
+/// What the error queue knows of a map.
+#[derive(Default)]
+struct Failed {
+    keys: HashSet<RowKey>,
+    ids: HashSet<Uuid>,
+    /// Some F&O rows failed before their key was known.
+    unnamed: bool,
+}
+
+fn change(set: &std::sync::Arc<str>, json: Box<serde_json::value::RawValue>) -> CapturedChange {
+    CapturedChange { set: set.clone(), operation: Operation::Upsert, id: None, row: Some(json), origin: None }
+}
+
+fn difference(map: &LinkMap, row: &RowWork, kind: DifferenceKind, columns: Vec<String>) -> Difference {
+    Difference { map: map.slug.to_string(), key: row.readable_key(), kind, columns }
+}

@@ -1,0 +1,252 @@
+//! Initial sync: every row of a map's F&O entity, page by page, several pages at a time.
+//!
+//! The place reached is kept with the rows of each page in one store transaction. A page that is repeated after a
+//! crash has the same transaction id, so its receipt tells what was applied already.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dualwright_core::{Operation, SystemKind, TransactionId};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::progress::Event;
+use super::{Engine, EngineError};
+use crate::connect::RawRow;
+use crate::pipeline::settle::{Origin, page_transaction};
+use crate::pipeline::{CapturedChange, LinkMap, Work};
+
+/// One page takes seconds at most; more means that the system does not answer.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How far the initial sync of a map is: all pages before `page` are settled.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Position {
+    run: Uuid,
+    started_at: i64,
+    page: u64,
+    /// Link of that page; none for the first.
+    next: Option<String>,
+    done: bool,
+}
+
+/// Pages under way, and where each begins.
+#[derive(Debug, Default)]
+struct Open {
+    pages: BTreeMap<u64, Option<String>>,
+    /// Number and link of the page that is read next.
+    upcoming: (u64, Option<String>),
+}
+
+impl Open {
+    fn first_unsettled(&self) -> (u64, Option<String>) {
+        self.pages.first_key_value().map_or_else(|| self.upcoming.clone(), |(page, link)| (*page, link.clone()))
+    }
+}
+
+struct ReadPage {
+    number: u64,
+    rows: Vec<RawRow>,
+}
+
+impl Engine {
+    /// Initial sync of every map that has not had it, parents first.
+    pub async fn initial_sync(&self, stop: &CancellationToken) -> Result<(), EngineError> {
+        for (index, map) in self.link.maps.iter().enumerate() {
+            if map.plan.to_dataverse.is_some() {
+                self.initial_sync_map(index, map, stop).await?;
+            }
+        }
+        // A circle of lookups leaves rows that wait for rows of a later map.
+        self.retry_waiting(None, stop).await?;
+        Ok(())
+    }
+
+    async fn initial_sync_map(&self, index: usize, map: &LinkMap, stop: &CancellationToken) -> Result<(), EngineError> {
+        let job = format!("initial-sync/{}", map.slug);
+        let position = match self.link.store.cursor(&self.link.scope, &job).await? {
+            Some(text) => serde_json::from_str(&text).map_err(|error| {
+                dualwright_core::Fault::new(
+                    dualwright_core::Code::StoreFailed,
+                    format!("the position of {job} cannot be read: {error}"),
+                )
+            })?,
+            None => Position { run: Uuid::now_v7(), started_at: (self.now)(), page: 0, next: None, done: false },
+        };
+        if position.done {
+            return Ok(());
+        }
+        let filter = company_filter(&self.link.companies, map);
+        let rows_expected =
+            self.link.finops.count(&map.finops.table, filter.as_deref(), PAGE_TIMEOUT).await.ok().flatten();
+        self.watcher.event(Event::MapStarted { map: map.slug.clone(), rows_expected });
+        // Rows are created without a look first when the target is empty but for what we wrote ourselves.
+        let assume_absent = self.link.dataverse.probe_empty(&map.dataverse.table, PAGE_TIMEOUT).await?
+            || self.link.store.cross_reference_count(&self.link.scope, &map.slug).await? > 0;
+
+        let open =
+            Arc::new(Mutex::new(Open { pages: BTreeMap::new(), upcoming: (position.page, position.next.clone()) }));
+        let (send, receive) = mpsc::channel::<ReadPage>(self.lanes.len());
+        let receive = tokio::sync::Mutex::new(receive);
+        let reader = self.read_pages(map, filter.as_deref(), &open, send, stop);
+        let workers = self.lanes.iter().map(|lane| {
+            let (open, receive, position, job) = (&open, &receive, &position, &job);
+            async move {
+                loop {
+                    let page = receive.lock().await.recv().await;
+                    let Some(page) = page else { return Ok::<(), EngineError>(()) };
+                    self.carry_page(index, map, lane, page, position, job, open, assume_absent, stop).await?;
+                }
+            }
+        });
+        let (read, worked) = tokio::join!(reader, futures_util::future::try_join_all(workers));
+        // The worker's reason first: a reader whose receivers are gone only says that they are gone.
+        worked?;
+        read?;
+        self.retry_waiting(Some(index), stop).await?;
+        let done = Position { done: true, ..position };
+        let settlement =
+            crate::store::Settlement { cursor: Some((job, encode(&done))), ..crate::store::Settlement::default() };
+        self.link.store.settle(&self.link.scope, settlement).await?;
+        self.watcher.event(Event::MapFinished { map: map.slug.clone() });
+        Ok(())
+    }
+
+    async fn read_pages(
+        &self,
+        map: &LinkMap,
+        filter: Option<&str>,
+        open: &Mutex<Open>,
+        send: mpsc::Sender<ReadPage>,
+        stop: &CancellationToken,
+    ) -> Result<(), EngineError> {
+        loop {
+            let (number, link) = lock(open).upcoming.clone();
+            let page = self.read_page(map, filter, link.as_deref(), stop).await?;
+            let last = page.next.is_none();
+            {
+                let mut open = lock(open);
+                open.pages.insert(number, link);
+                open.upcoming = (number + 1, page.next);
+            }
+            if send.send(ReadPage { number, rows: page.rows }).await.is_err() || last {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn read_page(
+        &self,
+        map: &LinkMap,
+        filter: Option<&str>,
+        link: Option<&str>,
+        stop: &CancellationToken,
+    ) -> Result<crate::connect::Page, EngineError> {
+        let mut attempt = 0;
+        loop {
+            let rows_max = self.link.limits.batch_rows_max;
+            match self.link.finops.read_page(&map.finops.table, filter, link, rows_max, PAGE_TIMEOUT).await {
+                Ok(page) => return Ok(page),
+                Err(fault) if fault.class() == dualwright_core::Class::Transient => {
+                    attempt += 1;
+                    self.wait(&fault.into(), attempt, stop).await?;
+                }
+                Err(fault) => return Err(fault.into()),
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one loop body")]
+    async fn carry_page(
+        &self,
+        index: usize,
+        map: &LinkMap,
+        lane: &crate::pipeline::Lane,
+        page: ReadPage,
+        position: &Position,
+        job: &str,
+        open: &Mutex<Open>,
+        assume_absent: bool,
+        stop: &CancellationToken,
+    ) -> Result<(), EngineError> {
+        if stop.is_cancelled() {
+            return Err(EngineError::Stopped);
+        }
+        let rows = page.rows.len() as u64;
+        let set = &map.finops.table.schema.set;
+        let changes = page
+            .rows
+            .into_iter()
+            .map(|row| CapturedChange {
+                set: Arc::clone(set),
+                operation: Operation::Upsert,
+                id: None,
+                row: Some(row.json),
+                origin: None,
+            })
+            .collect::<Vec<_>>();
+        let work = Work {
+            transaction: page_transaction(TransactionId(position.run), &map.slug, page.number),
+            source: SystemKind::Finops,
+            atomic: false,
+            changes: &changes,
+            attempt: 1,
+            captured_at: position.started_at,
+            order: None,
+            assume_absent,
+            only_map: Some(index),
+            dry: false,
+        };
+        let origin = Origin { sequence: 0, attempts: 0, now: (self.now)() };
+        let addition = |settlement: &mut crate::store::Settlement| {
+            let mut open = lock(open);
+            open.pages.remove(&page.number);
+            let (page, next) = open.first_unsettled();
+            settlement.cursor = Some((job.to_owned(), encode(&Position { page, next, ..position.clone() })));
+        };
+        self.carry(lane, work, origin, &addition, stop).await?;
+        self.watcher.event(Event::RowsDone { map: map.slug.clone(), rows });
+        Ok(())
+    }
+}
+
+fn encode(position: &Position) -> String {
+    serde_json::to_string(position).expect("a position holds only strings and numbers")
+}
+
+fn lock(open: &Mutex<Open>) -> std::sync::MutexGuard<'_, Open> {
+    open.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Only the companies of the link, and rows that name none: those are errors that somebody has to see.
+fn company_filter(companies: &std::collections::BTreeSet<String>, map: &LinkMap) -> Option<String> {
+    if !map.plan.company_specific {
+        return None;
+    }
+    let mut terms =
+        companies.iter().map(|company| format!("dataAreaId eq '{}'", company.replace('\'', "''"))).collect::<Vec<_>>();
+    terms.push("dataAreaId eq ''".to_owned());
+    Some(terms.join(" or "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_kept_is_the_first_page_that_is_not_settled() {
+        let link = |number: u64| Some(format!("link-{number}"));
+        let mut open = Open { pages: BTreeMap::new(), upcoming: (4, link(4)) };
+        assert_eq!(open.first_unsettled(), (4, link(4)));
+        open.pages.insert(2, link(2));
+        open.pages.insert(3, link(3));
+        assert_eq!(open.first_unsettled(), (2, link(2)));
+        open.pages.remove(&2);
+        assert_eq!(open.first_unsettled(), (3, link(3)));
+        open.pages.remove(&3);
+        assert_eq!(open.first_unsettled(), (4, link(4)));
+    }
+}

@@ -1,0 +1,86 @@
+//! Live sync: capture, deliver, in turns, until stopped or, when asked, until nothing is left to do.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::progress::Event;
+use super::{Engine, EngineError};
+
+/// When live sync ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LiveEnd {
+    /// Only when it is stopped.
+    Never,
+    /// When both feeds are at their end and nothing waits.
+    Settled,
+}
+
+/// Deliveries taken from the outbox at once.
+const DELIVERIES_MAX: u32 = 64;
+
+impl Engine {
+    /// Keeps both sides in step.
+    pub async fn live(&self, end: LiveEnd, stop: &CancellationToken) -> Result<(), EngineError> {
+        let mut quiet = 0;
+        while !stop.is_cancelled() {
+            let captured = match self.capture().await {
+                Ok(captured) => captured,
+                Err(EngineError::Fault(fault)) if fault.class() != dualwright_core::Class::Rejected => {
+                    self.wait(&fault.into(), 1, stop).await?;
+                    quiet = 0;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            if captured > 0 {
+                self.watcher.event(Event::Captured { rows: captured });
+            }
+            let delivered = self.deliver_due(stop).await?;
+            if delivered > 0 && self.retry_waiting(None, stop).await? > 0 {
+                quiet = 0;
+                continue;
+            }
+            if captured > 0 || delivered > 0 {
+                quiet = 0;
+                continue;
+            }
+            let backlog = self.link.store.backlog(&self.link.scope).await?;
+            // Twice, because what the last delivery wrote comes back through a feed.
+            quiet = if backlog.deliveries == 0 { quiet + 1 } else { 0 };
+            if end == LiveEnd::Settled && quiet >= 2 {
+                return Ok(());
+            }
+            let pause = if end == LiveEnd::Settled && quiet > 0 {
+                Duration::from_millis(1)
+            } else {
+                self.link.limits.poll_interval
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        Err(EngineError::Stopped)
+    }
+
+    /// Works through the outbox. When the target cannot take anything now, the rest waits with the first.
+    async fn deliver_due(&self, stop: &CancellationToken) -> Result<u64, EngineError> {
+        let mut delivered = 0;
+        loop {
+            let due = self.link.store.due(&self.link.scope, (self.now)(), DELIVERIES_MAX).await?;
+            if due.is_empty() {
+                return Ok(delivered);
+            }
+            for delivery in &due {
+                if stop.is_cancelled() {
+                    return Ok(delivered);
+                }
+                match self.deliver(&self.lanes[0], delivery).await? {
+                    None => delivered += u64::from(delivery.rows),
+                    Some(_) => return Ok(delivered),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,669 @@
+//! From a configuration to a [`Link`]: reads both systems' tables, compiles every map, installs every plugin.
+//!
+//! All problems are collected: a person who corrects a configuration wants to see all of it at once.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dualwright_core::mapping::{Leg, Mapping, Reference, Severity};
+use dualwright_core::plan::{self, Flow, MapPlan, PlanInput};
+use dualwright_core::{Fault, Schema, SystemKind};
+use dualwright_sandbox::{ExtensionPoint, InstallationSpec, Plugin, Sandbox, SandboxSettings};
+use tokio::sync::Semaphore;
+
+use super::order::{Node, parents_first};
+use crate::config::{BindingConfig, Config, MapConfig, Stage};
+use crate::connect::metadata::Catalogue;
+use crate::connect::{System, Table};
+use crate::pipeline::lookups::Lookups;
+use crate::pipeline::{Binding, Link, LinkMap, Side};
+use crate::store::{Scope, Store};
+
+const METADATA_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Lookups lead at most this far: the longest path of the shipped maps has three parts, and its company one more.
+const HOPS_MAX: usize = 5;
+
+/// One thing that is wrong, or worth knowing, before anything starts.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct StartProblem {
+    pub is_error: bool,
+    pub file: String,
+    pub place: String,
+    pub message: String,
+    pub remedy: String,
+}
+
+impl std::fmt::Display for StartProblem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = if self.is_error { "error" } else { "notice" };
+        write!(f, "{kind}: {}, {}: {}", self.file, self.place, self.message)?;
+        if self.remedy.is_empty() { Ok(()) } else { write!(f, ". {}", self.remedy) }
+    }
+}
+
+/// A link that may start, and what else should be known of it.
+pub struct PreparedLink {
+    pub link: Link,
+    pub notices: Vec<StartProblem>,
+}
+
+/// Settings of the sandbox for this configuration.
+pub fn sandbox(config: &Config) -> Result<Sandbox, Fault> {
+    Sandbox::new(SandboxSettings {
+        goal: config.limits.plugin_goal,
+        hard_limit: config.limits.plugin_hard_limit,
+        memory_bytes_max: config.limits.plugin_memory_bytes_max,
+        cache: Some(config.state.join("compiled")),
+        ..SandboxSettings::default()
+    })
+}
+
+/// Makes the link of a configuration, or says everything that is in the way.
+pub async fn prepare(config: &Config, store: Store) -> Result<PreparedLink, Vec<StartProblem>> {
+    let mut problems = Problems::default();
+    let finops = System::new(SystemKind::Finops, config.link.finops.clone()).map_err(|fault| vec![of_link(&fault)])?;
+    let dataverse =
+        System::new(SystemKind::Dataverse, config.link.dataverse.clone()).map_err(|fault| vec![of_link(&fault)])?;
+    let (left, right) = tokio::join!(finops.catalogue(METADATA_TIMEOUT), dataverse.catalogue(METADATA_TIMEOUT));
+    let (left, right) = match (left, right) {
+        (Ok(left), Ok(right)) => (left, right),
+        (left, right) => return Err([left.err(), right.err()].iter().flatten().map(of_link).collect()),
+    };
+    let sandbox = sandbox(config).map_err(|fault| vec![of_link(&fault)])?;
+
+    let maps = read_maps(config, &left, &right, &mut problems);
+    let schemas = Schemas::read(&finops, &dataverse, &right, &maps, &mut problems).await;
+    let keys = maps
+        .iter()
+        .map(|map| (map.leg.dataverse_set.clone(), map.config.integration_key.clone()))
+        .collect::<HashMap<_, _>>();
+    let plugins = admit(config, &sandbox, &mut problems);
+
+    let mut link_maps = Vec::new();
+    let mut nodes = Vec::new();
+    for map in &maps {
+        if let Some((link_map, node)) = compile(config, map, &schemas, &keys, &sandbox, &plugins, &mut problems) {
+            link_maps.push(link_map);
+            nodes.push(node);
+        }
+    }
+    if problems.list.iter().any(|problem| problem.is_error) {
+        return Err(problems.list);
+    }
+
+    let (order, cut) = parents_first(&nodes);
+    for position in cut {
+        problems.notice(
+            &link_maps[position].slug.clone(),
+            "lookups",
+            "this map and one that it refers to refer to each other; rows that miss their parent are tried again",
+        );
+    }
+    let mut slots = link_maps.into_iter().map(Some).collect::<Vec<_>>();
+    let maps = order.into_iter().filter_map(|position| slots[position].take()).collect::<Vec<_>>();
+    let mut maps_of: HashMap<Arc<str>, Vec<Arc<str>>> = HashMap::new();
+    for map in &maps {
+        let set = Arc::clone(&map.dataverse.table.schema.set);
+        maps_of.entry(set).or_default().push(Arc::clone(&map.slug));
+    }
+    let guest_threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let feed_tables = feed_tables(&maps, &schemas);
+    let link = Link {
+        scope: Scope { tenant: Arc::from(config.tenant.as_str()), link: Arc::from(config.link.slug.as_str()) },
+        limits: config.limits,
+        companies: config.link.companies.clone(),
+        conflict_winner: config.link.conflict_winner,
+        finops,
+        dataverse,
+        store,
+        sandbox,
+        lookups: Lookups::default(),
+        tables: schemas.narrowed(),
+        feed_tables,
+        maps,
+        maps_of,
+        guest_threads: Semaphore::new(guest_threads),
+    };
+    Ok(PreparedLink { link, notices: problems.list })
+}
+
+/// A plugin by its name: from the configuration's files, or one that comes with the runtime.
+fn admit(config: &Config, sandbox: &Sandbox, problems: &mut Problems) -> HashMap<String, Arc<Plugin>> {
+    let mut wanted = BTreeSet::new();
+    for binding in config.maps.iter().flat_map(|map| &map.bindings) {
+        wanted.insert(binding.plugin.as_str());
+    }
+    let mut plugins = HashMap::new();
+    for name in wanted {
+        match plugin_bytes(config, name) {
+            Ok(bytes) => match sandbox.admit(name, &bytes) {
+                Ok(plugin) => {
+                    plugins.insert(name.to_owned(), plugin);
+                }
+                Err(fault) => problems.fault("dualwright.toml", &format!("plugin `{name}`"), &fault),
+            },
+            Err((message, remedy)) => {
+                problems.error("dualwright.toml", &format!("plugin `{name}`"), &message, &remedy);
+            }
+        }
+    }
+    plugins
+}
+
+fn plugin_bytes(config: &Config, name: &str) -> Result<std::borrow::Cow<'static, [u8]>, (String, String)> {
+    use sha2::Digest;
+    if let Some(file) = config.plugins.iter().find(|plugin| plugin.name == name) {
+        let bytes = std::fs::read(&file.file).map_err(|error| {
+            (format!("{} cannot be read: {error}", file.file.display()), "Name a file that can be read".to_owned())
+        })?;
+        if let Some(wanted) = &file.sha256 {
+            let digest = sha2::Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+            if !wanted.eq_ignore_ascii_case(&digest) {
+                let message = format!("{} has sha256 {digest}, not the one that is required", file.file.display());
+                return Err((message, "Take the file that was approved, or approve this one".to_owned()));
+            }
+        }
+        return Ok(bytes.into());
+    }
+    dualwright_plugins::standard(name).map(Into::into).ok_or_else(|| {
+        let standard = dualwright_plugins::STANDARD.iter().map(|plugin| plugin.name).collect::<Vec<_>>().join(", ");
+        (
+            "is neither among the [[plugin]] files nor a standard plugin".to_owned(),
+            format!("Add a [[plugin]] with its file, or use one of: {standard}"),
+        )
+    })
+}
+
+/// A map that was read, with the names of its two tables.
+struct ReadMap<'a> {
+    config: &'a MapConfig,
+    leg: Leg,
+    collection: String,
+}
+
+fn read_maps<'a>(
+    config: &'a Config,
+    finops: &Catalogue,
+    dataverse: &Catalogue,
+    problems: &mut Problems,
+) -> Vec<ReadMap<'a>> {
+    let mut maps = Vec::new();
+    for map in &config.maps {
+        let file = map.file.display().to_string();
+        let text = match std::fs::read_to_string(&map.file) {
+            Ok(text) => text,
+            Err(error) => {
+                problems.error(&file, "file", &format!("cannot be read: {error}"), "Name a file that can be read");
+                continue;
+            }
+        };
+        let mapping = match Mapping::parse(&text) {
+            Ok(mapping) => mapping,
+            Err(found) => {
+                problems.extend(&file, found);
+                continue;
+            }
+        };
+        let mut legs = mapping.legs.into_iter();
+        let (Some(leg), None) = (legs.next(), legs.next()) else {
+            problems.error(&file, "legs", "a map has one leg", "Split the map into one map per leg");
+            continue;
+        };
+        if !dataverse.has_set(&leg.dataverse_set) {
+            problems.error(
+                &file,
+                "destinationSchema",
+                &format!("Dataverse has no table {}", leg.dataverse_set),
+                "Correct the name, or install the solution that brings the table",
+            );
+        }
+        let by_name = leg.finops_distinct_name.as_deref().and_then(|name| finops.collection_of_entity(name));
+        let collection = map
+            .finops_collection
+            .clone()
+            .or_else(|| by_name.map(str::to_owned))
+            .or_else(|| finops.collection_of_entity(&leg.finops_entity).map(str::to_owned));
+        match collection {
+            Some(collection) if finops.has_set(&collection) => maps.push(ReadMap { config: map, leg, collection }),
+            Some(collection) => problems.error(
+                &file,
+                "finops_collection",
+                &format!("F&O has no public collection {collection}"),
+                "Correct finops_collection of the map",
+            ),
+            None => problems.error(
+                &file,
+                "sourceSchema",
+                &format!("the public collection of entity {} is not known", leg.finops_entity),
+                "Give the map its finops_collection",
+            ),
+        }
+    }
+    maps.retain(|map| dataverse.has_set(&map.leg.dataverse_set));
+    maps
+}
+
+/// Tables of both systems, whole, and which columns of the Dataverse ones somebody needs for lookups.
+#[derive(Default)]
+struct Schemas {
+    finops: HashMap<String, Arc<Schema>>,
+    dataverse: HashMap<String, Arc<Schema>>,
+    columns: HashMap<String, BTreeSet<usize>>,
+}
+
+impl Schemas {
+    async fn read(
+        finops: &System,
+        dataverse: &System,
+        catalogue: &Catalogue,
+        maps: &[ReadMap<'_>],
+        problems: &mut Problems,
+    ) -> Self {
+        let mut schemas = Self::default();
+        let left = finops.catalogue(METADATA_TIMEOUT);
+        let left = match left.await {
+            Ok(left) => left,
+            Err(fault) => {
+                problems.fault("dualwright.toml", "link.finops", &fault);
+                return schemas;
+            }
+        };
+        let collections = maps.iter().map(|map| map.collection.as_str()).collect::<BTreeSet<_>>();
+        for (set, schema) in read_all(finops, &left, collections).await {
+            match schema {
+                Ok(schema) => {
+                    schemas.finops.insert(set, Arc::new(schema));
+                }
+                Err(fault) => problems.fault("dualwright.toml", &format!("F&O table {set}"), &fault),
+            }
+        }
+        // Every path that a map or a key follows, and the keys of the tables it leads to.
+        let mut open = Vec::new();
+        for map in maps {
+            open.push((map.leg.dataverse_set.clone(), Vec::new()));
+            for path in paths_of(&map.leg).chain(map.config.integration_key.iter().map(|path| parts(path))) {
+                open.push((map.leg.dataverse_set.clone(), path));
+            }
+        }
+        let keys = maps
+            .iter()
+            .map(|map| (map.leg.dataverse_set.as_str(), &map.config.integration_key))
+            .collect::<HashMap<_, _>>();
+        let mut followed = BTreeSet::new();
+        for _ in 0..HOPS_MAX {
+            let missing = open
+                .iter()
+                .map(|(set, _)| set.as_str())
+                .filter(|set| !schemas.dataverse.contains_key(*set) && catalogue.has_set(set))
+                .collect::<BTreeSet<_>>();
+            for (set, schema) in read_all(dataverse, catalogue, missing).await {
+                match schema {
+                    Ok(schema) => {
+                        schemas.dataverse.insert(set, Arc::new(schema));
+                    }
+                    Err(fault) => problems.fault("dualwright.toml", &format!("Dataverse table {set}"), &fault),
+                }
+            }
+            let mut next = Vec::new();
+            for (set, path) in std::mem::take(&mut open) {
+                if !followed.insert((set.clone(), path.clone())) {
+                    continue;
+                }
+                schemas.follow(&set, &path, &keys, &mut next);
+            }
+            if next.is_empty() {
+                break;
+            }
+            open = next;
+        }
+        schemas
+    }
+
+    /// Notes the first column of `path`, and where the rest of it leads.
+    fn follow(
+        &mut self,
+        set: &str,
+        path: &[String],
+        keys: &HashMap<&str, &Vec<String>>,
+        next: &mut Vec<(String, Vec<String>)>,
+    ) {
+        let (Some(schema), Some((first, rest))) = (self.dataverse.get(set), path.split_first()) else { return };
+        let Some(index) = schema.index_of(first) else { return };
+        self.columns.entry(set.to_owned()).or_default().insert(index);
+        let targets = schema.column(index).lookup.iter().flat_map(|lookup| &lookup.targets);
+        for target in targets.filter(|_| !rest.is_empty()) {
+            next.push((target.set.to_string(), rest.to_vec()));
+            for key in keys.get(&*target.set).into_iter().copied().flatten() {
+                next.push((target.set.to_string(), parts(key)));
+            }
+            if let Some(company) = self.company_path(&target.set) {
+                next.push((target.set.to_string(), company));
+            }
+        }
+    }
+
+    /// A company-specific table is searched with its company, whoever writes it.
+    fn company_path(&self, set: &str) -> Option<Vec<String>> {
+        let schema = self.dataverse.get(set)?;
+        let company = schema.column(schema.company?).name.to_string();
+        Some(vec![company, "cdm_companycode".to_owned()])
+    }
+
+    /// The tables that lookups point to, with only the columns that somebody follows.
+    fn narrowed(&self) -> HashMap<Arc<str>, Arc<Table>> {
+        self.dataverse
+            .iter()
+            .map(|(set, schema)| {
+                let mut keep = self.columns.get(set).cloned().unwrap_or_default();
+                keep.extend(schema.primary_id);
+                keep.extend(schema.company);
+                let keep = keep.into_iter().collect::<Vec<_>>();
+                (Arc::from(set.as_str()), Arc::new(Table::new(Arc::new(schema.narrow(&keep)))))
+            })
+            .collect()
+    }
+}
+
+async fn read_all(
+    system: &System,
+    catalogue: &Catalogue,
+    sets: BTreeSet<&str>,
+) -> Vec<(String, Result<Schema, Fault>)> {
+    // Metadata is read once per start; a few requests at a time do not trouble anybody's service protection.
+    const AT_ONCE: usize = 8;
+    let mut read = Vec::with_capacity(sets.len());
+    let sets = sets.into_iter().collect::<Vec<_>>();
+    for chunk in sets.chunks(AT_ONCE) {
+        let requests = chunk
+            .iter()
+            .map(|set| async move { ((*set).to_owned(), system.schema(catalogue, set, METADATA_TIMEOUT).await) });
+        read.extend(futures_util::future::join_all(requests).await);
+    }
+    read
+}
+
+fn parts(path: &str) -> Vec<String> {
+    path.split('.').map(str::to_owned).collect()
+}
+
+/// The Dataverse paths of a leg's fields.
+fn paths_of(leg: &Leg) -> impl Iterator<Item = Vec<String>> + '_ {
+    leg.fields.iter().filter_map(|field| field.dataverse.as_ref()).flat_map(|path| {
+        let rests = match &path.reference {
+            Reference::None => vec![Vec::new()],
+            Reference::Path(rest) => vec![rest.clone()],
+            Reference::ByTable(tables) => tables.iter().map(|(_, rest)| rest.clone()).collect(),
+        };
+        rests.into_iter().map(|rest| std::iter::once(path.column.clone()).chain(rest).collect())
+    })
+}
+
+#[expect(clippy::too_many_arguments, reason = "the inputs of one map, nothing of it shared state")]
+fn compile(
+    config: &Config,
+    map: &ReadMap<'_>,
+    schemas: &Schemas,
+    keys: &HashMap<String, Vec<String>>,
+    sandbox: &Sandbox,
+    plugins: &HashMap<String, Arc<Plugin>>,
+    problems: &mut Problems,
+) -> Option<(LinkMap, Node)> {
+    let file = map.config.file.display().to_string();
+    let finops = schemas.finops.get(&map.collection)?;
+    let dataverse = schemas.dataverse.get(&map.leg.dataverse_set)?;
+    let plan_of = |finops: &Schema, dataverse: &Schema| {
+        plan::compile(&PlanInput {
+            leg: &map.leg,
+            finops,
+            dataverse,
+            integration_key: &map.config.integration_key,
+            tables: &|set| schemas.dataverse.get(set).cloned(),
+            key_of_set: &|set| keys.get(set).cloned(),
+        })
+    };
+    let whole = match plan_of(finops, dataverse) {
+        Ok(plan) => plan,
+        Err(found) => {
+            problems.extend(&file, found);
+            return None;
+        }
+    };
+    // A second time against only the columns that the map touches: rows are as short as that from here on.
+    let finops = Arc::new(finops.narrow(&with_ids(finops, &whole.finops_columns)));
+    let dataverse = Arc::new(dataverse.narrow(&with_ids(dataverse, &whole.dataverse_columns)));
+    let plan = match plan_of(&finops, &dataverse) {
+        Ok(plan) => plan,
+        Err(found) => {
+            problems.extend(&file, found);
+            return None;
+        }
+    };
+    problems.extend(&file, plan.notices.clone());
+    let mut refers_to = BTreeSet::new();
+    for path in paths_of(&map.leg).chain(map.config.integration_key.iter().map(|path| parts(path))) {
+        if path.len() > 1
+            && let Some(index) = dataverse.index_of(&path[0])
+        {
+            let targets = dataverse.column(index).lookup.iter().flat_map(|lookup| &lookup.targets);
+            refers_to.extend(targets.map(|target| target.set.to_string()));
+        }
+    }
+    let node = Node { set: map.leg.dataverse_set.clone(), refers_to };
+    let bind = |target, problems: &mut Problems| {
+        bindings(config, map.config, &plan, target, &finops, &dataverse, sandbox, plugins, problems)
+    };
+    let to_dataverse = bind(SystemKind::Dataverse, problems);
+    let to_finops = bind(SystemKind::Finops, problems);
+    let columns = |schema: &Schema, used: &[usize]| {
+        used.iter().copied().filter(|&index| Some(index) != schema.primary_id).collect::<Vec<_>>()
+    };
+    let link_map = LinkMap {
+        slug: Arc::from(map.config.slug.as_str()),
+        finops: Side { columns: columns(&finops, &plan.finops_columns), table: Arc::new(Table::new(finops)) },
+        dataverse: Side {
+            columns: columns(&dataverse, &plan.dataverse_columns),
+            table: Arc::new(Table::new(dataverse)),
+        },
+        plan,
+        to_dataverse,
+        to_finops,
+    };
+    Some((link_map, node))
+}
+
+/// The columns of a map, and those that identify a row.
+fn with_ids(schema: &Schema, columns: &[usize]) -> Vec<usize> {
+    let mut keep = columns.iter().copied().collect::<BTreeSet<_>>();
+    keep.extend(schema.primary_id);
+    keep.extend(schema.key.iter().copied());
+    keep.extend(schema.company);
+    keep.into_iter().collect()
+}
+
+#[expect(clippy::too_many_arguments, reason = "the inputs of one map, nothing of it shared state")]
+fn bindings(
+    config: &Config,
+    map: &MapConfig,
+    plan: &MapPlan,
+    target: SystemKind,
+    finops: &Arc<Schema>,
+    dataverse: &Arc<Schema>,
+    sandbox: &Sandbox,
+    plugins: &HashMap<String, Arc<Plugin>>,
+    problems: &mut Problems,
+) -> Vec<Binding> {
+    let flow = match target {
+        SystemKind::Dataverse => plan.to_dataverse.as_ref(),
+        SystemKind::Finops => plan.to_finops.as_ref(),
+    };
+    let Some(flow) = flow else { return Vec::new() };
+    let schema = match target {
+        SystemKind::Dataverse => dataverse,
+        SystemKind::Finops => finops,
+    };
+    let mut list = Vec::new();
+    for binding in map.bindings.iter().filter(|binding| binding.targets.contains(&target)) {
+        let place = format!("map `{}`, plugin `{}`", map.slug, binding.plugin);
+        let Some(plugin) = plugins.get(&binding.plugin) else { continue };
+        let point = match binding.stage {
+            Stage::Transform => ExtensionPoint::Transform,
+            Stage::PreValidate => ExtensionPoint::PreValidate,
+            Stage::PostValidate => ExtensionPoint::PostValidate,
+            Stage::TableMap => ExtensionPoint::TableMap,
+        };
+        if !plugin.points.contains(&point) {
+            let message = format!("it has no {} to offer", binding.stage.name());
+            problems.error("dualwright.toml", &place, &message, "Bind it at a stage that `plugin inspect` lists");
+            continue;
+        }
+        let Some((inputs, granted)) = inputs(binding, flow, schema, &place, problems) else { continue };
+        let spec = InstallationSpec {
+            tenant: Arc::from(config.tenant.as_str()),
+            place: format!("map {}, {}", map.slug, binding.stage.name()),
+            point,
+            source: Arc::new(granted),
+            targets: Vec::new(),
+            writable: if point == ExtensionPoint::Transform { (0..inputs.len()).collect() } else { Vec::new() },
+            parameters: binding.parameters.clone(),
+        };
+        match sandbox.install(plugin, spec) {
+            Ok(installation) => list.push(Binding {
+                plugin: Arc::from(binding.plugin.as_str()),
+                stage: binding.stage,
+                installation,
+                inputs,
+                on_fault: binding.on_fault,
+            }),
+            Err(fault) => problems.fault("dualwright.toml", &place, &fault),
+        }
+    }
+    list
+}
+
+/// What a binding is given: positions (fields for a transform, target columns for a validator) and their columns.
+fn inputs(
+    binding: &BindingConfig,
+    flow: &Flow,
+    target: &Schema,
+    place: &str,
+    problems: &mut Problems,
+) -> Option<(Vec<usize>, Schema)> {
+    let mut positions = Vec::new();
+    let mut columns = Vec::new();
+    let find = |name: &str| {
+        flow.fields.iter().position(|field| {
+            [&field.finops, &field.dataverse].into_iter().flatten().any(|own| {
+                own.eq_ignore_ascii_case(name)
+                    || own.split('.').next().is_some_and(|first| first.eq_ignore_ascii_case(name))
+            })
+        })
+    };
+    for name in &binding.fields {
+        let Some(field) = find(name) else {
+            let known = flow
+                .fields
+                .iter()
+                .filter_map(|field| field.finops.as_deref().or(field.dataverse.as_deref()))
+                .collect::<Vec<_>>()
+                .join(", ");
+            problems.error(
+                "dualwright.toml",
+                place,
+                &format!("the map has no field {name} that goes to {}", flow.target),
+                &format!("Use one of: {known}"),
+            );
+            return None;
+        };
+        if binding.stage == Stage::Transform {
+            positions.push(field);
+            columns.push(flow.fields[field].column.clone());
+            continue;
+        }
+        let own = match flow.target {
+            SystemKind::Finops => flow.fields[field].finops.as_deref(),
+            SystemKind::Dataverse => flow.fields[field].dataverse.as_deref().and_then(|path| path.split('.').next()),
+        };
+        let index = own.and_then(|own| target.index_of(own));
+        let position = index.and_then(|index| flow.target_columns.iter().position(|&column| column == index));
+        let (Some(index), Some(position)) = (index, position) else {
+            problems.error("dualwright.toml", place, &format!("field {name} is not written"), "Name another field");
+            return None;
+        };
+        positions.push(position);
+        columns.push(target.column(index).clone());
+    }
+    if binding.fields.is_empty() && binding.stage != Stage::Transform {
+        positions = (0..flow.target_columns.len()).collect();
+        columns = flow.target_columns.iter().map(|&index| target.column(index).clone()).collect();
+    }
+    Some((positions, Schema::new(flow.target, &target.table, &target.set, columns)))
+}
+
+/// What the delta feed of a table has to select: the columns of every map that takes it to F&O.
+fn feed_tables(maps: &[LinkMap], schemas: &Schemas) -> HashMap<Arc<str>, Arc<Table>> {
+    let mut columns: BTreeMap<Arc<str>, BTreeSet<usize>> = BTreeMap::new();
+    for map in maps.iter().filter(|map| map.plan.to_finops.is_some()) {
+        let schema = &map.dataverse.table.schema;
+        let Some(whole) = schemas.dataverse.get(&*schema.set) else { continue };
+        columns
+            .entry(Arc::clone(&schema.set))
+            .or_default()
+            .extend(schema.columns().iter().filter_map(|column| whole.index_of(&column.name)));
+    }
+    columns
+        .into_iter()
+        .filter_map(|(set, keep)| {
+            let keep = keep.into_iter().collect::<Vec<_>>();
+            let schema = schemas.dataverse.get(&*set)?.narrow(&keep);
+            Some((set, Arc::new(Table::new(Arc::new(schema)))))
+        })
+        .collect()
+}
+
+#[derive(Default)]
+struct Problems {
+    list: Vec<StartProblem>,
+}
+
+impl Problems {
+    fn add(&mut self, is_error: bool, file: &str, place: &str, message: &str, remedy: &str) {
+        self.list.push(StartProblem {
+            is_error,
+            file: file.to_owned(),
+            place: place.to_owned(),
+            message: message.to_owned(),
+            remedy: remedy.to_owned(),
+        });
+    }
+
+    fn error(&mut self, file: &str, place: &str, message: &str, remedy: &str) {
+        self.add(true, file, place, message, remedy);
+    }
+
+    fn notice(&mut self, file: &str, place: &str, message: &str) {
+        self.add(false, file, place, message, "");
+    }
+
+    fn fault(&mut self, file: &str, place: &str, fault: &Fault) {
+        self.add(true, file, place, &fault.to_string(), fault.code.remedy());
+    }
+
+    fn extend(&mut self, file: &str, found: Vec<dualwright_core::mapping::Problem>) {
+        for problem in found {
+            let is_error = problem.severity == Severity::Error;
+            self.add(is_error, file, &problem.place, &problem.message, &problem.remedy);
+        }
+    }
+}
+
+fn of_link(fault: &Fault) -> StartProblem {
+    StartProblem {
+        is_error: true,
+        file: "dualwright.toml".to_owned(),
+        place: "link".to_owned(),
+        message: fault.to_string(),
+        remedy: fault.code.remedy().to_owned(),
+    }
+}

@@ -1,0 +1,336 @@
+//! The plugins of a flow: called once per map and stage, and what their faults mean for the rows.
+//!
+//! Guests are synchronous and may use a core for up to their hard limit, so they run on a thread that the async
+//! runtime gives up for the time, as many at once as the link allows.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use dualwright_core::reconcile::Decision;
+use dualwright_core::{Class, Code, Fault, Operation, SystemKind, Value};
+use dualwright_sandbox::{CallFault, RowInfo, RowIssue, Session, Severity};
+
+use super::attempt::{Hold, Work};
+use super::budget::Budget;
+use super::link::{Binding, Link};
+use super::row::{RowFate, RowWork};
+use crate::config::{FaultPolicy, Stage};
+use crate::connect::Address;
+
+/// Lets the transforms of every flow patch the fields.
+pub(super) async fn transform(
+    link: &Link,
+    work: &Work<'_>,
+    session: &mut Session,
+    rows: &mut [RowWork],
+) -> Result<(), Hold> {
+    for (map_index, binding) in bindings(link, work, Stage::Transform) {
+        let own = open_rows(rows, map_index, |row| row.operation == Operation::Upsert && !row.fields.is_empty());
+        if own.is_empty() {
+            continue;
+        }
+        let inputs = own.iter().map(|&index| pick(&rows[index].fields, &binding.inputs)).collect::<Vec<_>>();
+        // A transform whose columns hold nothing has nothing to do.
+        if inputs.iter().flatten().all(Value::is_empty) {
+            continue;
+        }
+        let infos = infos(rows, &own);
+        let answers = on_guest_thread(link, || {
+            in_pieces(own.len(), &mut |piece| {
+                let input = piece.clone().map(|at| inputs[at].as_slice()).collect::<Vec<_>>();
+                let info = piece.map(|at| infos[at].as_info()).collect::<Vec<_>>();
+                session.transform(&binding.installation, &info, &input)
+            })
+        })
+        .await;
+        for (piece, answer) in answers {
+            match answer {
+                Ok(patch) => {
+                    for (at, column, value) in patch.cells {
+                        rows[own[piece.start + at]].fields[binding.inputs[column]] = value;
+                    }
+                    complain(rows, &own[piece], patch.issues, false);
+                }
+                Err(fault) => faulted(rows, &own[piece], binding, fault)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Lets validators refuse rows before they are written.
+pub(super) async fn pre_validate(
+    link: &Link,
+    work: &Work<'_>,
+    session: &mut Session,
+    rows: &mut [RowWork],
+) -> Result<(), Hold> {
+    let target = work.source.other();
+    for (map_index, binding) in bindings(link, work, Stage::PreValidate) {
+        let writes = |row: &RowWork| matches!(row.decision, Some(Decision::Create | Decision::Update { .. }));
+        let own = open_rows(rows, map_index, writes);
+        if own.is_empty() {
+            continue;
+        }
+        let columns = target_columns(link, map_index, target, binding);
+        let proposed = own.iter().map(|&index| pick(&rows[index].values, &binding.inputs)).collect::<Vec<_>>();
+        let current = own
+            .iter()
+            .map(|&index| rows[index].current.as_ref().map(|current| pick(&current.values, &columns)))
+            .collect::<Vec<_>>();
+        let infos = infos(rows, &own);
+        let answers = on_guest_thread(link, || {
+            in_pieces(own.len(), &mut |piece| {
+                let proposed = piece.clone().map(|at| proposed[at].as_slice()).collect::<Vec<_>>();
+                let current = piece.clone().map(|at| current[at].as_deref()).collect::<Vec<_>>();
+                let info = piece.map(|at| infos[at].as_info()).collect::<Vec<_>>();
+                session.pre_validate(&binding.installation, &info, &current, &proposed)
+            })
+        })
+        .await;
+        for (piece, answer) in answers {
+            match answer {
+                Ok(issues) => complain(rows, &own[piece], issues, false),
+                Err(fault) => faulted(rows, &own[piece], binding, fault)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads back what was written and lets validators judge it. The rows are written by now, so a complaint is kept with
+/// the row and undoes nothing.
+pub(super) async fn post_validate(
+    link: &Link,
+    work: &Work<'_>,
+    session: &mut Session,
+    rows: &mut [RowWork],
+    budget: &Budget,
+) -> Result<(), Hold> {
+    let target = work.source.other();
+    for (map_index, binding) in bindings(link, work, Stage::PostValidate) {
+        let own = (0..rows.len())
+            .filter(|&index| rows[index].map == map_index)
+            .filter(|&index| matches!(rows[index].fate, Some(RowFate::Created | RowFate::Updated)))
+            .filter(|&index| rows[index].address.is_some())
+            .collect::<Vec<_>>();
+        if own.is_empty() {
+            continue;
+        }
+        let table = &link.maps[map_index].side(target).table;
+        let addresses = own.iter().filter_map(|&index| rows[index].address.clone()).collect::<Vec<Address>>();
+        let reads = addresses.iter().map(|address| (&**table, address)).collect::<Vec<_>>();
+        let stored = link.system(target).read_rows(&reads, budget.for_write(Instant::now())?).await?;
+        let columns = target_columns(link, map_index, target, binding);
+        let sent = own.iter().map(|&index| pick(&rows[index].values, &binding.inputs)).collect::<Vec<_>>();
+        let stored = stored
+            .iter()
+            .map(|stored| stored.as_ref().map(|stored| pick(&stored.values, &columns)))
+            .collect::<Vec<_>>();
+        let infos = infos(rows, &own);
+        let answers = on_guest_thread(link, || {
+            in_pieces(own.len(), &mut |piece| {
+                let sent = piece.clone().map(|at| sent[at].as_slice()).collect::<Vec<_>>();
+                let stored = piece.clone().map(|at| stored[at].as_deref()).collect::<Vec<_>>();
+                let info = piece.map(|at| infos[at].as_info()).collect::<Vec<_>>();
+                session.post_validate(&binding.installation, &info, &sent, &stored)
+            })
+        })
+        .await;
+        for (piece, answer) in answers {
+            match answer {
+                Ok(issues) => complain(rows, &own[piece], issues, true),
+                // What is written stays written: a validator that broke is a complaint about each of its rows.
+                Err(CallFault { fault, .. }) => {
+                    for &index in &own[piece] {
+                        rows[index].complaint = Some(fault.clone());
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn bindings<'a>(link: &'a Link, work: &Work<'_>, stage: Stage) -> Vec<(usize, &'a Binding)> {
+    link.maps
+        .iter()
+        .enumerate()
+        .flat_map(|(index, map)| map.bindings(work.source.other()).iter().map(move |binding| (index, binding)))
+        .filter(|(_, binding)| binding.stage == stage)
+        .collect()
+}
+
+fn open_rows(rows: &[RowWork], map: usize, also: impl Fn(&RowWork) -> bool) -> Vec<usize> {
+    (0..rows.len()).filter(|&index| rows[index].map == map && rows[index].is_open() && also(&rows[index])).collect()
+}
+
+fn pick(values: &[Value], positions: &[usize]) -> Vec<Value> {
+    positions.iter().map(|&position| values[position].clone()).collect()
+}
+
+/// The columns of the target schema behind a validator's inputs.
+fn target_columns(link: &Link, map: usize, target: SystemKind, binding: &Binding) -> Vec<usize> {
+    let columns = link.maps[map].flow(target).map(|flow| flow.target_columns.as_slice()).unwrap_or_default();
+    binding.inputs.iter().map(|&position| columns[position]).collect()
+}
+
+/// What a guest is told of a row, owned, since the rows change while guests run.
+struct Info {
+    operation: Operation,
+    creating: bool,
+    company: String,
+}
+
+impl Info {
+    fn as_info(&self) -> RowInfo<'_> {
+        RowInfo { operation: self.operation, creating: self.creating, company: &self.company }
+    }
+}
+
+fn infos(rows: &[RowWork], own: &[usize]) -> Vec<Info> {
+    own.iter()
+        .map(|&index| {
+            let row = &rows[index];
+            Info {
+                operation: row.operation,
+                creating: row.base.as_ref().is_none_or(|base| base.deleted) && row.current.is_none(),
+                company: row.company.clone().unwrap_or_default(),
+            }
+        })
+        .collect()
+}
+
+async fn on_guest_thread<T>(link: &Link, call: impl FnOnce() -> T) -> T {
+    let _permit = link.guest_threads.acquire().await.expect("the semaphore is never closed");
+    tokio::task::block_in_place(call)
+}
+
+type Piece = std::ops::Range<usize>;
+
+/// Calls on all rows at once and, when the plugin breaks on them, on ever smaller pieces, so that the fault ends up
+/// with the one record that causes it and the others go on.
+fn in_pieces<T>(
+    rows: usize,
+    call: &mut dyn FnMut(Piece) -> Result<T, CallFault>,
+) -> Vec<(Piece, Result<T, CallFault>)> {
+    // Halving finds one guilty row of a thousand in some twenty calls; a plugin that breaks on every row is given up.
+    const CALLS_MAX: usize = 64;
+    let mut calls = 0;
+    let mut answers = Vec::new();
+    let mut open = vec![0..rows];
+    while let Some(piece) = open.pop() {
+        calls += 1;
+        match call(piece.clone()) {
+            Err(CallFault { fault, .. })
+                if fault.class() == Class::PluginFault && piece.len() > 1 && calls < CALLS_MAX =>
+            {
+                let middle = piece.start + piece.len() / 2;
+                open.push(middle..piece.end);
+                open.push(piece.start..middle);
+            }
+            answer => answers.push((piece, answer)),
+        }
+    }
+    answers
+}
+
+/// A plugin broke on these rows: its policy decides.
+fn faulted(rows: &mut [RowWork], own: &[usize], binding: &Binding, fault: CallFault) -> Result<(), Hold> {
+    let CallFault { fault, retry_after } = fault;
+    if let Some(after) = retry_after {
+        return Err(Hold { after: Some(after), fault });
+    }
+    if fault.class() != Class::PluginFault {
+        return Err(fault.into());
+    }
+    match binding.on_fault {
+        FaultPolicy::PassThrough => {
+            tracing::warn!(plugin = %binding.plugin, %fault, rows = own.len(), "a plugin failed and its rows pass as they were");
+        }
+        FaultPolicy::SetAside => {
+            for &index in own {
+                rows[index].fail(fault.clone());
+            }
+        }
+        FaultPolicy::Fail => {
+            for row in rows.iter_mut().filter(|row| row.is_open()) {
+                row.fail(Fault::new(
+                    fault.code,
+                    format!(
+                        "plugin {} failed and its policy fails the whole delivery: {}",
+                        binding.plugin, fault.message
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a plugin has to say about single rows. Only errors have consequences.
+fn complain(rows: &mut [RowWork], own: &[usize], issues: Vec<RowIssue>, written: bool) {
+    let mut first: HashMap<usize, Fault> = HashMap::new();
+    for issue in issues {
+        if issue.severity == Severity::Error {
+            first.entry(own[issue.row]).or_insert(issue.fault);
+        } else {
+            tracing::info!(fault = %issue.fault, "a plugin remarks on a record");
+        }
+    }
+    for (index, mut fault) in first {
+        if written {
+            if fault.code == Code::PluginRejected {
+                fault.code = Code::StoredDiffers;
+            }
+            rows[index].complaint = Some(fault);
+        } else if rows[index].is_open() {
+            rows[index].fail(fault);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broken(code: Code) -> CallFault {
+        CallFault { fault: Fault::new(code, "x"), retry_after: None }
+    }
+
+    #[test]
+    fn a_fault_is_narrowed_down_to_the_record_that_causes_it() {
+        for (rows, guilty) in [(1, vec![0]), (7, vec![3]), (1_000, vec![0, 999]), (1_000, vec![512])] {
+            let mut calls = 0;
+            let answers = in_pieces(rows, &mut |piece| {
+                calls += 1;
+                if guilty.iter().any(|row| piece.contains(row)) { Err(broken(Code::PluginTrapped)) } else { Ok(()) }
+            });
+            let failed = answers.iter().filter(|(_, answer)| answer.is_err()).map(|(piece, _)| piece.clone());
+            assert_eq!(failed.collect::<Vec<_>>(), guilty.iter().map(|&row| row..row + 1).collect::<Vec<_>>());
+            assert_eq!(answers.iter().map(|(piece, _)| piece.len()).sum::<usize>(), rows);
+            assert!(calls < 64);
+        }
+    }
+
+    #[test]
+    fn what_is_not_the_plugins_fault_is_not_searched_for() {
+        let mut calls = 0;
+        let answers = in_pieces(1_000, &mut |_| {
+            calls += 1;
+            Err::<(), _>(broken(Code::BudgetSpent))
+        });
+        assert_eq!((answers.len(), calls), (1, 1));
+    }
+
+    #[test]
+    fn a_plugin_that_breaks_on_everything_is_given_up() {
+        let mut calls = 0;
+        let answers = in_pieces(100_000, &mut |_| {
+            calls += 1;
+            Err::<(), _>(broken(Code::PluginTrapped))
+        });
+        assert_eq!(answers.iter().map(|(piece, _)| piece.len()).sum::<usize>(), 100_000);
+        assert!(calls <= 200, "{calls}");
+    }
+}

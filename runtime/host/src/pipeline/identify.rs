@@ -1,0 +1,194 @@
+//! Which rows of which maps a delivery concerns, by key, and what was left of them before.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use dualwright_core::content::content_hash;
+use dualwright_core::{Code, Fault, Operation, SystemKind, Value};
+
+use super::attempt::{Hold, Work};
+use super::budget::Budget;
+use super::link::{Link, LinkMap};
+use super::row::{RowFate, RowWork};
+use crate::store::CrossReference;
+
+/// One row per change and map of its table. What cannot be read is a failed row, never a lost one.
+pub(super) fn expand(link: &Link, work: &Work<'_>) -> Vec<RowWork> {
+    let mut rows = Vec::with_capacity(work.changes.len());
+    for (position, change) in work.changes.iter().enumerate() {
+        for (index, map) in link.maps.iter().enumerate() {
+            let side = map.side(work.source);
+            if work.only_map.is_some_and(|only| only != index)
+                || *side.table.schema.set != *change.set
+                || map.flow(work.source.other()).is_none()
+            {
+                continue;
+            }
+            let mut row = RowWork::new(position, index, change.operation);
+            row.source_id = change.id;
+            if let Some(json) = &change.row {
+                match side.table.shape.decode(json.get()) {
+                    Ok(decoded) => {
+                        if let Some(Value::Guid(id)) = side.table.schema.primary_id.map(|id| &decoded.values[id]) {
+                            row.source_id = Some(*id);
+                        }
+                        row.source = decoded.values;
+                        row.source_version = Arc::from(decoded.etag.unwrap_or_default());
+                    }
+                    Err(fault) => row.fail(fault),
+                }
+            }
+            rows.push(row);
+        }
+    }
+    rows
+}
+
+/// Finds the key of every row, and passes over what the map or the link does not take.
+pub(super) async fn identify(link: &Link, work: &Work<'_>, rows: &mut [RowWork], budget: &Budget) -> Result<(), Hold> {
+    if work.source == SystemKind::Dataverse {
+        read_names(link, work, rows, budget).await?;
+        find_deleted(link, rows).await?;
+    }
+    let names = link.lookups.names();
+    for row in rows.iter_mut().filter(|row| row.is_open() && row.key.is_none()) {
+        let map = &link.maps[row.map];
+        let Some(flow) = map.flow(work.source.other()) else { continue };
+        if row.source.is_empty() {
+            // A delete of a row that was never paired.
+            row.fate = Some(RowFate::Gone);
+            continue;
+        }
+        if row.operation == Operation::Upsert && !flow.in_scope(&row.source) {
+            row.fate = Some(RowFate::OutOfScope);
+            continue;
+        }
+        if map.plan.company_specific {
+            match flow.company(&row.source, &names).filter(|company| !company.is_empty()) {
+                None => {
+                    let what = format!("a row of {} names no company", map.side(work.source).table.schema.set);
+                    row.key = flow.key(&row.source, &names).ok();
+                    row.fail(Fault::new(Code::CompanyUnknown, what));
+                    continue;
+                }
+                Some(company) => {
+                    let company = company.to_lowercase();
+                    if !link.companies.contains(&company) {
+                        row.fate = Some(RowFate::OutOfScope);
+                        continue;
+                    }
+                    row.company = Some(company);
+                }
+            }
+        }
+        match flow.key(&row.source, &names) {
+            Ok(key) => row.key = Some(key),
+            Err(fault) => row.fail(fault),
+        }
+    }
+    supersede(rows);
+    Ok(())
+}
+
+/// Natural keys behind the ids that the rows hold.
+async fn read_names(link: &Link, work: &Work<'_>, rows: &[RowWork], budget: &Budget) -> Result<(), Hold> {
+    let mut by_map: HashMap<usize, Vec<&[Value]>> = HashMap::new();
+    for row in rows.iter().filter(|row| row.is_open() && !row.source.is_empty()) {
+        by_map.entry(row.map).or_default().push(&row.source);
+    }
+    for (map, rows) in by_map {
+        let Some(flow) = link.maps[map].flow(work.source.other()) else { continue };
+        let sources = link.sources(budget.before_write(std::time::Instant::now())?);
+        link.lookups.read_names(&sources, &flow.names, &rows).await?;
+    }
+    Ok(())
+}
+
+/// A Dataverse delete says only the id; the cross reference knows whose it was.
+async fn find_deleted(link: &Link, rows: &mut [RowWork]) -> Result<(), Hold> {
+    for (index, map) in link.maps.iter().enumerate() {
+        let ids = rows
+            .iter()
+            .filter(|row| row.map == index && row.is_open() && row.source.is_empty())
+            .filter_map(|row| row.source_id)
+            .collect::<Vec<_>>();
+        if ids.is_empty() {
+            continue;
+        }
+        let mut known = link.store.cross_references_by_id(&link.scope, &map.slug, &ids).await?;
+        for row in rows.iter_mut().filter(|row| row.map == index && row.source.is_empty()) {
+            if let Some((key, base)) = row.source_id.and_then(|id| known.remove(&id)) {
+                row.company = Some(key.company().to_owned()).filter(|company| !company.is_empty());
+                row.key = Some(key);
+                row.base = Some(base);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Of several changes of one row in one delivery only the last counts.
+fn supersede(rows: &mut [RowWork]) {
+    let mut seen = HashSet::with_capacity(rows.len());
+    for row in rows.iter_mut().rev().filter(|row| row.is_open()) {
+        if let Some(key) = &row.key
+            && !seen.insert((row.map, key.clone()))
+        {
+            row.fate = Some(RowFate::Superseded);
+        }
+    }
+}
+
+/// Attaches how each pair of rows was left, and ends what needs no work because of it: echoes, old changes, changes
+/// that touch no mapped column.
+pub(super) async fn recall(link: &Link, work: &Work<'_>, rows: &mut [RowWork]) -> Result<(), Hold> {
+    for (index, map) in link.maps.iter().enumerate() {
+        let keys = rows
+            .iter()
+            .filter(|row| row.map == index && row.is_open() && row.base.is_none())
+            .filter_map(|row| row.key.clone())
+            .collect::<Vec<_>>();
+        let mut known = if keys.is_empty() {
+            HashMap::new()
+        } else {
+            link.store.cross_references(&link.scope, &map.slug, &keys).await?
+        };
+        for row in rows.iter_mut().filter(|row| row.map == index && row.is_open()) {
+            if row.base.is_none() {
+                row.base = row.key.as_ref().and_then(|key| known.remove(key));
+            }
+            if !work.dry {
+                row.fate = known_fate(map, work, row);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn known_fate(map: &LinkMap, work: &Work<'_>, row: &RowWork) -> Option<RowFate> {
+    let base = row.base.as_ref()?;
+    if work.order.is_some_and(|order| order < base.last_sequence) {
+        return Some(RowFate::Superseded);
+    }
+    match row.operation {
+        Operation::Delete if base.deleted => Some(RowFate::Echo),
+        Operation::Upsert if !base.deleted => {
+            let (version, hash) = left(base, work.source);
+            if !version.is_empty() && **version == *row.source_version {
+                return Some(RowFate::Echo);
+            }
+            let side = map.side(work.source);
+            let now = content_hash(&side.table.schema, &side.columns, &row.source);
+            (hash == Some(now)).then_some(RowFate::Equal)
+        }
+        _ => None,
+    }
+}
+
+/// Version and content of one side as we last left it.
+pub(super) const fn left(base: &CrossReference, side: SystemKind) -> (&Arc<str>, Option<[u8; 16]>) {
+    match side {
+        SystemKind::Finops => (&base.finops_version, base.finops_hash),
+        SystemKind::Dataverse => (&base.dataverse_version, base.dataverse_hash),
+    }
+}

@@ -1,0 +1,169 @@
+//! One link, raised: both systems, every map compiled, every plugin installed. Built once at a start; never changes
+//! while it runs.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use dualwright_core::plan::{Flow, MapPlan};
+use dualwright_core::{Fault, RowKey, SystemKind};
+use dualwright_sandbox::{Installation, Sandbox};
+use tokio::sync::{Mutex, Semaphore};
+
+use super::lookups::{Lookups, Sources};
+use crate::config::{FaultPolicy, Limits, Stage};
+use crate::connect::{Fence, System, Table};
+use crate::store::{Scope, Store};
+
+/// Everything that an attempt needs to know.
+pub struct Link {
+    pub scope: Scope,
+    pub limits: Limits,
+    /// Legal entities of the link, lower case.
+    pub companies: BTreeSet<String>,
+    /// Whose value stands when both sides changed a record.
+    pub conflict_winner: SystemKind,
+    pub finops: System,
+    pub dataverse: System,
+    pub store: Store,
+    pub sandbox: Sandbox,
+    pub lookups: Lookups,
+    /// In running order: a map comes after the maps that its lookups point to.
+    pub maps: Vec<LinkMap>,
+    /// Dataverse tables that lookups point to, by entity set.
+    pub tables: HashMap<Arc<str>, Arc<Table>>,
+    /// Dataverse tables whose changes some map takes to F&O, with the columns of every such map.
+    pub feed_tables: HashMap<Arc<str>, Arc<Table>>,
+    /// The maps that write a Dataverse table, whose cross references know its rows.
+    pub maps_of: HashMap<Arc<str>, Vec<Arc<str>>>,
+    /// Guests run on at most this many threads at a time.
+    pub guest_threads: Semaphore,
+}
+
+/// One table map on this link.
+pub struct LinkMap {
+    pub slug: Arc<str>,
+    pub plan: MapPlan,
+    pub finops: Side,
+    pub dataverse: Side,
+    pub to_dataverse: Vec<Binding>,
+    pub to_finops: Vec<Binding>,
+}
+
+/// One side of a map: the table with only the columns that the map touches, and which of them count as content.
+pub struct Side {
+    pub table: Arc<Table>,
+    pub columns: Vec<usize>,
+}
+
+/// One plugin at one place of a map, in one direction.
+pub struct Binding {
+    pub plugin: Arc<str>,
+    pub stage: Stage,
+    pub installation: Arc<Installation>,
+    /// Transforms: positions in the flow's fields. Validators: positions in the flow's target columns. In the order of
+    /// the installation's columns.
+    pub inputs: Vec<usize>,
+    pub on_fault: FaultPolicy,
+}
+
+impl Link {
+    #[must_use]
+    pub const fn system(&self, kind: SystemKind) -> &System {
+        match kind {
+            SystemKind::Finops => &self.finops,
+            SystemKind::Dataverse => &self.dataverse,
+        }
+    }
+
+    /// What a search for ids or names needs.
+    #[must_use]
+    pub fn sources(&self, timeout: std::time::Duration) -> Sources<'_> {
+        Sources {
+            scope: &self.scope,
+            store: &self.store,
+            dataverse: &self.dataverse,
+            tables: &self.tables,
+            maps_of: &self.maps_of,
+            timeout,
+        }
+    }
+}
+
+impl LinkMap {
+    #[must_use]
+    pub const fn side(&self, kind: SystemKind) -> &Side {
+        match kind {
+            SystemKind::Finops => &self.finops,
+            SystemKind::Dataverse => &self.dataverse,
+        }
+    }
+
+    /// The flow that leads to `target`, if the map has one.
+    #[must_use]
+    pub const fn flow(&self, target: SystemKind) -> Option<&Flow> {
+        match target {
+            SystemKind::Dataverse => self.plan.to_dataverse.as_ref(),
+            SystemKind::Finops => self.plan.to_finops.as_ref(),
+        }
+    }
+
+    #[must_use]
+    pub fn bindings(&self, target: SystemKind) -> &[Binding] {
+        match target {
+            SystemKind::Dataverse => &self.to_dataverse,
+            SystemKind::Finops => &self.to_finops,
+        }
+    }
+
+    /// The id that a row gets when this runtime creates it: always the same one, so that whatever is repeated after a
+    /// crash names the same row, and so that other rows of one change set can refer to it before it exists.
+    #[must_use]
+    pub fn new_id(&self, scope: &Scope, key: &RowKey) -> uuid::Uuid {
+        // Made for this purpose; it only has to differ from every other namespace.
+        const NAMESPACE: uuid::Uuid = uuid::uuid!("4f8c5b1e-6f0a-5a3c-9d55-0d6a2b1c7e90");
+        let name = format!("{}\u{1f}{}\u{1f}{}\u{1f}{}", scope.tenant, scope.link, self.slug, key.as_str());
+        uuid::Uuid::new_v5(&NAMESPACE, name.as_bytes())
+    }
+}
+
+/// A place to write from. A fence admits one change set at a time, so work that is to run in parallel needs a lane
+/// each.
+pub struct Lane {
+    partition: String,
+    finops: Mutex<Option<Fence>>,
+    dataverse: Mutex<Option<Fence>>,
+}
+
+impl Lane {
+    /// The lane with this number. Taking its fences, at the first write, ends every older holder of them.
+    #[must_use]
+    pub fn new(scope: &Scope, number: usize) -> Self {
+        Self {
+            partition: format!("{}/{}/{number}", scope.tenant, scope.link),
+            finops: Mutex::new(None),
+            dataverse: Mutex::new(None),
+        }
+    }
+
+    #[must_use]
+    pub fn partition(&self) -> &str {
+        &self.partition
+    }
+
+    /// Exclusive use of the fence on `target`; taken from whoever had it when it is not ours yet.
+    pub async fn fence(
+        &self,
+        link: &Link,
+        target: SystemKind,
+        timeout: std::time::Duration,
+    ) -> Result<tokio::sync::MappedMutexGuard<'_, Fence>, Fault> {
+        let mut guard = match target {
+            SystemKind::Finops => self.finops.lock().await,
+            SystemKind::Dataverse => self.dataverse.lock().await,
+        };
+        if guard.is_none() {
+            *guard = Some(link.system(target).open_fence(&self.partition, timeout).await?);
+        }
+        Ok(tokio::sync::MutexGuard::map(guard, |fence| fence.as_mut().expect("it was opened above")))
+    }
+}

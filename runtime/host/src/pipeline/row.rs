@@ -1,0 +1,127 @@
+//! One row of one map on its way through a delivery.
+
+use std::sync::Arc;
+
+use dualwright_core::lookup::LookupKey;
+use dualwright_core::reconcile::Decision;
+use dualwright_core::{Fault, Operation, RowKey, Value};
+use uuid::Uuid;
+
+use crate::connect::{Address, StoredRow};
+use crate::store::CrossReference;
+
+/// What became of a row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RowFate {
+    Created,
+    Updated,
+    Deleted,
+    /// The target holds this content already.
+    Equal,
+    /// There was nothing to delete.
+    Gone,
+    /// Our own write coming back.
+    Echo,
+    /// The map's filter, or the link's legal entities, do not take it.
+    OutOfScope,
+    /// A newer change of the row was applied already, or follows in the same delivery.
+    Superseded,
+    /// The target changed too, and its side wins.
+    Yielded,
+    Failed(Fault),
+}
+
+/// A row and all that is known of it so far.
+#[derive(Debug)]
+pub struct RowWork {
+    /// Position of the change in its delivery.
+    pub change: usize,
+    /// Index of the map.
+    pub map: usize,
+    pub operation: Operation,
+    /// `None` until the key is known.
+    pub key: Option<RowKey>,
+    pub company: Option<String>,
+    /// What the source says now, in the order of its schema; empty for a delete that carries only an id.
+    pub source: Vec<Value>,
+    pub source_id: Option<Uuid>,
+    pub source_version: Arc<str>,
+    /// How this pair of rows was left.
+    pub base: Option<CrossReference>,
+    /// One value per field of the flow.
+    pub fields: Vec<Value>,
+    pub lookups: Vec<LookupKey>,
+    /// What the target is to hold, one value per target column of the flow.
+    pub values: Vec<Value>,
+    /// The target row as it was read.
+    pub current: Option<StoredRow>,
+    /// Where the row is, or will be, on the target.
+    pub address: Option<Address>,
+    pub decision: Option<Decision>,
+    /// Rows of the same delivery that come before it because it refers to them: the length of that chain.
+    pub depth: u32,
+    /// Times that the row was read again because the target had moved on.
+    pub rereads: u8,
+    /// The version that our write gave it.
+    pub written_version: Option<Arc<str>>,
+    /// What a validator says about a row that was written all the same.
+    pub complaint: Option<Fault>,
+    /// `None` while the row is under way.
+    pub fate: Option<RowFate>,
+}
+
+impl RowWork {
+    #[must_use]
+    pub fn new(change: usize, map: usize, operation: Operation) -> Self {
+        Self {
+            change,
+            map,
+            operation,
+            key: None,
+            company: None,
+            source: Vec::new(),
+            source_id: None,
+            source_version: Arc::from(""),
+            base: None,
+            fields: Vec::new(),
+            lookups: Vec::new(),
+            values: Vec::new(),
+            current: None,
+            address: None,
+            decision: None,
+            depth: 0,
+            rereads: 0,
+            written_version: None,
+            complaint: None,
+            fate: None,
+        }
+    }
+
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.fate.is_none()
+    }
+
+    pub fn fail(&mut self, fault: Fault) {
+        self.fate = Some(RowFate::Failed(fault));
+    }
+
+    /// The key as people write it.
+    #[must_use]
+    pub fn readable_key(&self) -> String {
+        match (&self.key, self.source_id) {
+            (Some(key), _) => key.to_string(),
+            (None, Some(id)) => id.to_string(),
+            (None, None) => "(no key)".to_owned(),
+        }
+    }
+
+    /// The id of the target row, where rows have ids.
+    #[must_use]
+    pub const fn target_id(&self) -> Option<Uuid> {
+        match &self.address {
+            Some(Address::Id(id)) => Some(*id),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What the store keeps of an attempt: one transaction with the cross references, the failed records, the counts and
+//! the delivery's fate.
+//!
+//! Pure: makes the plan, the store carries it out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dualwright_core::content::content_hash;
+use dualwright_core::reconcile::Decision;
+use dualwright_core::{Code, Operation, RowKey, SystemKind, TransactionId, Value};
+
+use super::attempt::Work;
+use super::captured;
+use super::link::{Link, LinkMap};
+use super::row::{RowFate, RowWork};
+use crate::store::{Counts, CrossReference, NewFailed, Settlement};
+
+/// Where the attempted work came from.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin {
+    /// Position among the changes of the link: the outbox sequence, or that of the failed record that is retried.
+    pub sequence: i64,
+    /// Failures of this record before.
+    pub attempts: u32,
+    pub now: i64,
+}
+
+/// The plan for rows that all have their fate. The caller adds the delivery's own fate, cursors and watermarks.
+#[must_use]
+pub fn settlement(link: &Link, work: &Work<'_>, rows: &[RowWork], origin: Origin) -> Settlement {
+    let mut settlement = Settlement::default();
+    let mut counts: BTreeMap<usize, Counts> = BTreeMap::new();
+    let payload_of_all = work.atomic.then(|| captured::encode(work.changes));
+    for row in rows {
+        let Some(fate) = &row.fate else { continue };
+        let map = &link.maps[row.map];
+        count(counts.entry(row.map).or_default(), fate);
+        if let Some(key) = &row.key {
+            if let Some(reference) = cross_reference(map, work, row, fate, origin.sequence) {
+                settlement.cross_references.push((Arc::clone(&map.slug), key.clone(), reference));
+            }
+            if !work.atomic && row.complaint.is_none() && resolves(fate) {
+                settlement.resolved.push((Arc::clone(&map.slug), work.source, key.clone()));
+            }
+        }
+        let fault = match (fate, &row.complaint) {
+            // Whoever shares the fate of a guilty row is named by that row's record and retried with it.
+            (RowFate::Failed(fault), _) if fault.code == Code::TransactionRolledBack => continue,
+            (RowFate::Failed(fault), _) => fault,
+            (_, Some(complaint)) => {
+                let counts = counts.entry(row.map).or_default();
+                counts.failed += 1;
+                complaint
+            }
+            _ => continue,
+        };
+        settlement.failed.push(NewFailed {
+            map: Arc::clone(&map.slug),
+            source: work.source,
+            key: row.readable_key(),
+            // A transaction is retried as a whole, so no single row of it can settle its record.
+            row_key: row.key.clone().filter(|_| !work.atomic),
+            transaction: work.transaction,
+            fault: fault.clone(),
+            payload: match &payload_of_all {
+                Some(payload) => payload.clone(),
+                None => captured::encode(&work.changes[row.change..=row.change]),
+            },
+            atomic: work.atomic,
+            attempts: origin.attempts + 1,
+            at: origin.now,
+            sequence: origin.sequence,
+            waiting_for_parent: fault.code == Code::LookupNotFound,
+        });
+    }
+    settlement.counts =
+        counts.into_iter().map(|(map, counts)| (Arc::clone(&link.maps[map].slug), work.source, counts)).collect();
+    settlement
+}
+
+/// Rows that the target holds for certain after this attempt, so that lookups need not be asked for again.
+#[must_use]
+pub fn learned(work: &Work<'_>, rows: &[RowWork]) -> BTreeMap<usize, Vec<(RowKey, uuid::Uuid)>> {
+    let mut learned: BTreeMap<usize, Vec<(RowKey, uuid::Uuid)>> = BTreeMap::new();
+    for row in rows {
+        let id = match work.source {
+            SystemKind::Finops => row.target_id(),
+            SystemKind::Dataverse => row.source_id,
+        };
+        let holds = matches!(row.fate, Some(RowFate::Created | RowFate::Updated | RowFate::Equal));
+        if let (Some(key), Some(id), true) = (&row.key, id, holds && row.operation == Operation::Upsert) {
+            learned.entry(row.map).or_default().push((key.clone(), id));
+        }
+    }
+    learned
+}
+
+const fn resolves(fate: &RowFate) -> bool {
+    matches!(
+        fate,
+        RowFate::Created | RowFate::Updated | RowFate::Deleted | RowFate::Equal | RowFate::Gone | RowFate::Yielded
+    )
+}
+
+fn count(counts: &mut Counts, fate: &RowFate) {
+    counts.rows += 1;
+    match fate {
+        RowFate::Created => counts.created += 1,
+        RowFate::Updated => counts.updated += 1,
+        RowFate::Deleted => counts.deleted += 1,
+        RowFate::Failed(_) => counts.failed += 1,
+        RowFate::Echo => {
+            // Not a change of anybody's: neither a row nor a skip.
+            counts.rows -= 1;
+            counts.echoes += 1;
+        }
+        RowFate::Equal | RowFate::Gone | RowFate::OutOfScope | RowFate::Superseded | RowFate::Yielded => {
+            counts.skipped += 1;
+        }
+    }
+}
+
+/// How the pair of rows is left, when this attempt says anything about it.
+fn cross_reference(
+    map: &LinkMap,
+    work: &Work<'_>,
+    row: &RowWork,
+    fate: &RowFate,
+    sequence: i64,
+) -> Option<CrossReference> {
+    let target = work.source.other();
+    let before = row.base.clone().unwrap_or_default();
+    let mut after = CrossReference { last_sequence: before.last_sequence.max(sequence), ..before };
+    match fate {
+        RowFate::Deleted | RowFate::Gone if row.operation == Operation::Delete => {
+            row.base.as_ref()?;
+            after.deleted = true;
+            after.last_transaction = Some(work.transaction);
+        }
+        RowFate::Created | RowFate::Updated => {
+            after.deleted = false;
+            after.last_transaction = Some(work.transaction);
+            set_side(&mut after, work.source, &row.source_version, source_hash(map, work.source, row));
+            let version = row.written_version.clone().unwrap_or_default();
+            set_side(&mut after, target, &version, target_hash(map, target, row));
+            set_id(&mut after, work, row);
+        }
+        RowFate::Equal if row.operation == Operation::Upsert => {
+            after.deleted = false;
+            set_side(&mut after, work.source, &row.source_version, source_hash(map, work.source, row));
+            if let Some(current) = &row.current {
+                let side = map.side(target);
+                let hash = content_hash(&side.table.schema, &side.columns, &current.values);
+                set_side(&mut after, target, &current.version, hash);
+            }
+            set_id(&mut after, work, row);
+        }
+        _ => return None,
+    }
+    (row.base.as_ref() != Some(&after)).then_some(after)
+}
+
+fn set_side(reference: &mut CrossReference, side: SystemKind, version: &Arc<str>, hash: [u8; 16]) {
+    match side {
+        SystemKind::Finops => {
+            reference.finops_version = Arc::clone(version);
+            reference.finops_hash = Some(hash);
+        }
+        SystemKind::Dataverse => {
+            reference.dataverse_version = Arc::clone(version);
+            reference.dataverse_hash = Some(hash);
+        }
+    }
+}
+
+fn set_id(reference: &mut CrossReference, work: &Work<'_>, row: &RowWork) {
+    let id = match work.source {
+        SystemKind::Dataverse => row.source_id,
+        SystemKind::Finops => row.target_id(),
+    };
+    reference.dataverse_id = id.or(reference.dataverse_id);
+}
+
+fn source_hash(map: &LinkMap, source: SystemKind, row: &RowWork) -> [u8; 16] {
+    let side = map.side(source);
+    content_hash(&side.table.schema, &side.columns, &row.source)
+}
+
+/// The target's content after our write: what was there, and what was sent on top of it.
+fn target_hash(map: &LinkMap, target: SystemKind, row: &RowWork) -> [u8; 16] {
+    let side = map.side(target);
+    let schema = &side.table.schema;
+    let mut after = match (&row.decision, &row.current) {
+        (Some(Decision::Update { .. }), Some(current)) => current.values.clone(),
+        _ => vec![Value::Null; schema.columns().len()],
+    };
+    if let Some(flow) = map.flow(target) {
+        for (&column, value) in flow.target_columns.iter().zip(&row.values) {
+            if !value.is_absent() {
+                after[column] = value.clone();
+            }
+        }
+    }
+    content_hash(schema, &side.columns, &after)
+}
+
+/// The transaction of a batch packed from a page: the same for the same page of the same run, so that a repetition
+/// after a crash is recognised by its receipt.
+#[must_use]
+pub fn page_transaction(run: TransactionId, map: &str, page: u64) -> TransactionId {
+    TransactionId(uuid::Uuid::new_v5(&run.0, format!("{map}\u{1f}{page}").as_bytes()))
+}

@@ -1,0 +1,295 @@
+//! What the target is to hold, what it holds, and so what has to be done.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use dualwright_core::content::content_hash;
+use dualwright_core::plan::Flow;
+use dualwright_core::reconcile::{Decision, reconcile};
+use dualwright_core::{Code, Fault, Operation, RowKey, SystemKind};
+
+use super::attempt::{Hold, Work};
+use super::budget::Budget;
+use super::identify::left;
+use super::link::{Link, LinkMap};
+use super::row::{RowFate, RowWork};
+use crate::connect::{Address, StoredRow};
+
+/// Built-in transforms: one value per field of the flow.
+pub(super) fn project(link: &Link, work: &Work<'_>, rows: &mut [RowWork]) {
+    let names = link.lookups.names();
+    for row in rows.iter_mut().filter(|row| row.is_open() && !row.source.is_empty()) {
+        let Some(flow) = link.maps[row.map].flow(work.source.other()) else { continue };
+        match flow.project(&row.source, &names) {
+            Ok(fields) => row.fields = fields,
+            // A row that is to be deleted is found by its cross reference; its content does not matter.
+            Err(_) if row.operation == Operation::Delete && row.base.is_some() => {}
+            Err(fault) => row.fail(fault),
+        }
+    }
+}
+
+/// Resolves lookups, reads the target and decides for every row. Rows that refer to rows of the same delivery wait for
+/// those, so this goes in waves.
+pub(super) async fn decide(link: &Link, work: &Work<'_>, rows: &mut [RowWork], budget: &Budget) -> Result<(), Hold> {
+    let target = work.source.other();
+    for row in rows.iter_mut().filter(|row| row.is_open() && !row.fields.is_empty()) {
+        let Some(flow) = link.maps[row.map].flow(target) else { continue };
+        match flow.lookup_keys(&row.fields, row.company.as_deref()) {
+            Ok(lookups) => row.lookups = lookups,
+            Err(_) if row.operation == Operation::Delete => {}
+            Err(fault) => row.fail(fault),
+        }
+    }
+    let providers = providers(link, target, rows);
+    let mut undecided = (0..rows.len()).filter(|&index| rows[index].is_open()).collect::<Vec<_>>();
+    let mut depth = 0;
+    // A wave decides one row at least, so there are never more waves than rows.
+    while !undecided.is_empty() {
+        let open = undecided.iter().copied().collect::<HashSet<_>>();
+        let waits = |index: usize| {
+            rows[index]
+                .lookups
+                .iter()
+                .filter_map(|lookup| providers.get(&(Arc::clone(&lookup.set), lookup.key.clone())))
+                .any(|provider| *provider != index && open.contains(provider))
+        };
+        let (mut later, mut wave): (Vec<_>, Vec<_>) = undecided.iter().copied().partition(|&index| waits(index));
+        if wave.is_empty() {
+            // A circle: whoever refers to a row that is not there yet fails, and is tried again when it has arrived.
+            wave = std::mem::take(&mut later);
+        }
+        decide_wave(link, work, rows, &wave, &providers, budget).await?;
+        for &index in &wave {
+            rows[index].depth = depth;
+        }
+        depth += 1;
+        undecided = later;
+    }
+    Ok(())
+}
+
+type Providers = HashMap<(Arc<str>, RowKey), usize>;
+
+/// The rows of this delivery that others may refer to.
+fn providers(link: &Link, target: SystemKind, rows: &[RowWork]) -> Providers {
+    if target == SystemKind::Finops {
+        // F&O refers by natural keys, which need no row to be there first for us to write them.
+        return HashMap::new();
+    }
+    rows.iter()
+        .enumerate()
+        .filter(|(_, row)| row.is_open() && row.operation == Operation::Upsert)
+        .filter_map(|(index, row)| {
+            let set = Arc::clone(&link.maps[row.map].dataverse.table.schema.set);
+            Some(((set, row.key.clone()?), index))
+        })
+        .collect()
+}
+
+async fn decide_wave(
+    link: &Link,
+    work: &Work<'_>,
+    rows: &mut [RowWork],
+    wave: &[usize],
+    providers: &Providers,
+    budget: &Budget,
+) -> Result<(), Hold> {
+    let target = work.source.other();
+    for (map_index, map) in link.maps.iter().enumerate() {
+        let own = wave.iter().copied().filter(|&index| rows[index].map == map_index).collect::<Vec<_>>();
+        if own.is_empty() {
+            continue;
+        }
+        let Some(flow) = map.flow(target) else { continue };
+        // Rows provided by this delivery answer for themselves; the rest is looked up together.
+        let mut asked = Vec::new();
+        for &index in &own {
+            for lookup in &rows[index].lookups {
+                if provided(providers, rows, index, lookup).is_none() {
+                    asked.push(lookup.clone());
+                }
+            }
+        }
+        let found = if asked.is_empty() {
+            HashMap::new()
+        } else {
+            let sources = link.sources(budget.before_write(Instant::now())?);
+            link.lookups.ids(&sources, &flow.lookups, &asked).await?
+        };
+        for &index in &own {
+            if rows[index].fields.is_empty() {
+                rows[index].address = known_address(map, target, &rows[index]);
+                continue;
+            }
+            let row = &rows[index];
+            let creating = row.base.as_ref().is_none_or(|base| base.deleted);
+            let ids = |lookup: &dualwright_core::lookup::LookupKey| {
+                provided(providers, rows, index, lookup)
+                    .or_else(|| found.get(&(Arc::clone(&lookup.set), lookup.key.clone())).copied())
+            };
+            let finished = flow.finish(&row.fields, row.company.as_deref(), &ids, creating);
+            finish_row(map, flow, target, &mut rows[index], finished);
+        }
+    }
+    read_current(link, work, rows, wave, budget).await?;
+    for &index in wave {
+        if work.dry {
+            let id = rows[index].current.as_ref().and_then(|current| current.id);
+            rows[index].address = id.map(Address::Id).or(rows[index].address.take());
+        } else if rows[index].is_open() {
+            settle_on(link, work, &mut rows[index]);
+        }
+    }
+    Ok(())
+}
+
+fn provided(
+    providers: &Providers,
+    rows: &[RowWork],
+    asking: usize,
+    lookup: &dualwright_core::lookup::LookupKey,
+) -> Option<uuid::Uuid> {
+    let provider = *providers.get(&(Arc::clone(&lookup.set), lookup.key.clone()))?;
+    let row = &rows[provider];
+    (provider != asking && !matches!(row.fate, Some(RowFate::Failed(_)))).then(|| row.target_id()).flatten()
+}
+
+fn finish_row(
+    map: &LinkMap,
+    flow: &Flow,
+    target: SystemKind,
+    row: &mut RowWork,
+    finished: Result<Vec<dualwright_core::Value>, Vec<Fault>>,
+) {
+    match finished {
+        Ok(values) => {
+            row.values = values;
+            row.address = known_address(map, target, row)
+                .or_else(|| Some(Address::Key(flow.target_key(&row.fields, &row.values, row.company.as_deref()))));
+        }
+        Err(_) if row.operation == Operation::Delete => row.address = known_address(map, target, row),
+        Err(mut faults) => {
+            let more = faults.len().saturating_sub(1);
+            let mut fault = faults.swap_remove(0);
+            if more > 0 {
+                fault.message = format!("{} (and {more} more problems of this record)", fault.message);
+            }
+            row.fail(fault);
+        }
+    }
+}
+
+/// Where the target row is, as far as the cross reference says.
+fn known_address(map: &LinkMap, target: SystemKind, row: &RowWork) -> Option<Address> {
+    let base = row.base.as_ref().filter(|base| !base.deleted)?;
+    match target {
+        SystemKind::Dataverse => base.dataverse_id.map(Address::Id),
+        SystemKind::Finops => map.plan.finops_key(&map.finops.table.schema, row.key.as_ref()?).map(Address::Key),
+    }
+}
+
+/// Reads what the target holds of these rows.
+async fn read_current(
+    link: &Link,
+    work: &Work<'_>,
+    rows: &mut [RowWork],
+    wave: &[usize],
+    budget: &Budget,
+) -> Result<(), Hold> {
+    let asked = wave
+        .iter()
+        .copied()
+        .filter(|&index| rows[index].is_open())
+        .filter(|&index| match &rows[index].base {
+            None => !work.assume_absent,
+            // In thought, the cross reference already says which row it is.
+            Some(_) => !work.dry,
+        })
+        .collect::<Vec<_>>();
+    read_rows(link, work, rows, &asked, budget).await
+}
+
+/// Reads these rows of the target by their addresses, into `current`.
+pub(super) async fn read_rows(
+    link: &Link,
+    work: &Work<'_>,
+    rows: &mut [RowWork],
+    asked: &[usize],
+    budget: &Budget,
+) -> Result<(), Hold> {
+    let target = work.source.other();
+    let mut found = Vec::with_capacity(asked.len());
+    {
+        let reads = asked
+            .iter()
+            .filter_map(|&index| {
+                let address = rows[index].address.as_ref()?;
+                Some((index, (&*link.maps[rows[index].map].side(target).table, address)))
+            })
+            .collect::<Vec<_>>();
+        if reads.is_empty() {
+            return Ok(());
+        }
+        let timeout = budget.before_write(Instant::now())?;
+        let only = reads.iter().map(|(_, read)| *read).collect::<Vec<_>>();
+        let current: Vec<Option<StoredRow>> = link.system(target).read_rows(&only, timeout).await?;
+        found.extend(reads.iter().map(|(index, _)| *index).zip(current));
+    }
+    for (index, current) in found {
+        rows[index].current = current;
+    }
+    Ok(())
+}
+
+/// Decides for one row, whose `current` is what the target holds.
+pub(super) fn settle_on(link: &Link, work: &Work<'_>, row: &mut RowWork) {
+    let target = work.source.other();
+    let map = &link.maps[row.map];
+    let side = map.side(target);
+    let schema = &side.table.schema;
+    let changed = row.base.as_ref().zip(row.current.as_ref()).is_some_and(|(base, current)| {
+        let (version, hash) = left(base, target);
+        !base.deleted
+            && **version != *current.version
+            && hash.is_some_and(|hash| hash != content_hash(schema, &side.columns, &current.values))
+    });
+    let source_wins = link.conflict_winner == work.source;
+    if let (Some(current), SystemKind::Dataverse) = (&row.current, target)
+        && let Some(id) = current.id
+    {
+        row.address = Some(Address::Id(id));
+    }
+    if row.operation == Operation::Delete {
+        match &row.current {
+            None => row.fate = Some(RowFate::Gone),
+            Some(_) if changed && !source_wins => row.fate = Some(RowFate::Yielded),
+            Some(_) => {}
+        }
+        return;
+    }
+    let Some(flow) = map.flow(target) else { return };
+    let current = row.current.as_ref().map(|current| current.values.as_slice());
+    let decision = reconcile(schema, &flow.target_columns, &row.values, current, changed, source_wins);
+    match &decision {
+        Decision::Equal => row.fate = Some(RowFate::Equal),
+        Decision::Yield => row.fate = Some(RowFate::Yielded),
+        Decision::Create => {
+            if target == SystemKind::Dataverse {
+                match &row.key {
+                    Some(key) => row.address = Some(Address::Id(map.new_id(&link.scope, key))),
+                    None => row.fail(Fault::new(Code::Internal, "a row without a key was to be created")),
+                }
+            }
+        }
+        Decision::Update { .. } => {}
+    }
+    row.decision = Some(decision);
+}
+
+/// The address by key, for a row whose id was ours to choose and turned out to be somebody else's.
+pub(super) fn address_by_key(link: &Link, work: &Work<'_>, row: &RowWork) -> Option<Address> {
+    let flow = link.maps[row.map].flow(work.source.other())?;
+    (!row.values.is_empty()).then(|| Address::Key(flow.target_key(&row.fields, &row.values, row.company.as_deref())))
+}
