@@ -1,0 +1,288 @@
+//! Both systems as emulators on loopback, a configuration, and the real engine between them, in one process.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use dualwright::config::Config;
+use dualwright::engine::prepare::prepare;
+use dualwright::engine::progress::{Event, Watcher};
+use dualwright::engine::{Engine, LiveEnd};
+use dualwright::report::Difference;
+use dualwright::store::{FailedFilter, FailedRecord, Store};
+use dualwright_core::SystemKind;
+use dualwright_emulator::{Dialect, Emulator, TableFile, read_tables};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::systems::SystemClient;
+
+/// Longer than anything here takes by far: a story that does not settle fails instead of hanging.
+const SETTLED_WITHIN: Duration = Duration::from_secs(120);
+
+/// The maps of the small table set: slug and integration key.
+const MAPS: &[(&str, &[&str])] = &[
+    ("companies", &["cdm_companycode"]),
+    ("currencies", &["isocurrencycode"]),
+    ("payment-terms", &["msdyn_company.cdm_companycode", "msdyn_name"]),
+    ("customer-groups", &["msdyn_company.cdm_companycode", "msdyn_groupid"]),
+    ("customers", &["accountnumber", "msdyn_company.cdm_companycode"]),
+];
+
+/// What a test changes of the configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub companies: Vec<String>,
+    /// `finops` or `dataverse`.
+    pub conflict_winner: String,
+    /// Lines of the `[limits]` table.
+    pub limits: Vec<String>,
+    /// Slug of a map, and a binding as an inline table.
+    pub bindings: Vec<(String, String)>,
+    /// Plugins that do not come with the runtime: name and component.
+    pub plugins: Vec<(String, Vec<u8>)>,
+    /// Only these maps; empty for all.
+    pub maps: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            companies: vec!["usmf".to_owned(), "demf".to_owned()],
+            conflict_winner: "finops".to_owned(),
+            limits: vec!["poll_interval_ms = 10".to_owned()],
+            bindings: Vec::new(),
+            plugins: Vec::new(),
+            maps: Vec::new(),
+        }
+    }
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/small")
+}
+
+/// The tables of one side.
+pub fn tables(kind: SystemKind) -> anyhow::Result<TableFile> {
+    let file = fixtures().join(format!("{kind}.json"));
+    let text = std::fs::read_to_string(&file).with_context(|| format!("{} cannot be read", file.display()))?;
+    read_tables(&text)
+}
+
+#[must_use]
+pub const fn dialect(kind: SystemKind) -> Dialect {
+    match kind {
+        SystemKind::Finops => Dialect::Finops,
+        SystemKind::Dataverse => Dialect::Dataverse,
+    }
+}
+
+/// Writes `dualwright.toml` into `folder` and names it.
+pub fn write_config(folder: &Path, settings: &Settings, finops: &str, dataverse: &str) -> anyhow::Result<PathBuf> {
+    let mut text = String::from("tenant = \"default\"\nstate = \"state\"\n");
+    if !settings.limits.is_empty() {
+        text.push_str(&format!("\n[limits]\n{}\n", settings.limits.join("\n")));
+    }
+    text.push_str(&format!(
+        "\n[link]\nslug = \"small\"\ncompanies = {:?}\nconflict_winner = \"{}\"\nfinops.url = \"{finops}\"\n\
+         dataverse.url = \"{dataverse}\"\n",
+        settings.companies, settings.conflict_winner
+    ));
+    for (name, component) in &settings.plugins {
+        let file = folder.join(format!("{name}.wasm"));
+        std::fs::write(&file, component)?;
+        text.push_str(&format!("\n[[plugin]]\nname = \"{name}\"\nfile = {:?}\n", file.display().to_string()));
+    }
+    let wanted = |slug: &str| settings.maps.is_empty() || settings.maps.iter().any(|map| map == slug);
+    for (slug, key) in MAPS.iter().filter(|(slug, _)| wanted(slug)) {
+        let file = fixtures().join(format!("maps/{slug}.json"));
+        text.push_str(&format!(
+            "\n[[map]]\nslug = \"{slug}\"\nfile = {:?}\nintegration_key = {key:?}\n",
+            file.display().to_string()
+        ));
+        let bindings = settings.bindings.iter().filter(|(map, _)| map == slug).map(|(_, binding)| binding.as_str());
+        let bindings = bindings.collect::<Vec<_>>();
+        if !bindings.is_empty() {
+            text.push_str(&format!("plugin = [{}]\n", bindings.join(", ")));
+        }
+    }
+    let file = folder.join("dualwright.toml");
+    std::fs::write(&file, text)?;
+    Ok(file)
+}
+
+/// One emulator that serves in this process.
+struct Served {
+    emulator: Emulator,
+    stop: CancellationToken,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Served {
+    async fn start(kind: SystemKind, store: Option<&Path>) -> anyhow::Result<(Self, SystemClient)> {
+        let emulator = Emulator::open(dialect(kind), store)?;
+        let tables = tables(kind)?.tables;
+        emulator.define(&tables)?;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let base = format!("http://{}", listener.local_addr()?);
+        let stop = CancellationToken::new();
+        let (serving, stopped) = (emulator.clone(), stop.clone());
+        let task = tokio::spawn(async move { serving.serve(listener, stopped.cancelled_owned()).await });
+        Ok((Self { emulator, stop, task }, SystemClient::new(kind, base, &tables)?))
+    }
+}
+
+/// What the engine says while it works; shown when a story fails.
+#[derive(Default)]
+pub struct Heard(Mutex<Vec<String>>);
+
+impl Heard {
+    pub fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Watcher for Heard {
+    fn event(&self, event: Event) {
+        // The first ones tell the story; a test that retries for ever must not fill the memory.
+        const LINES_MAX: usize = 200;
+        if let Event::Notice(text) = event {
+            let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if lines.len() < LINES_MAX {
+                lines.push(text);
+            }
+        }
+    }
+}
+
+pub struct World {
+    pub finops: SystemClient,
+    pub dataverse: SystemClient,
+    pub heard: Arc<Heard>,
+    settings: Settings,
+    engine: Option<Engine>,
+    systems: [Served; 2],
+    folder: TempDir,
+}
+
+impl World {
+    /// Both systems, with their tables and no rows.
+    pub async fn new(settings: Settings) -> anyhow::Result<Self> {
+        let (left, finops) = Served::start(SystemKind::Finops, None).await?;
+        let (right, dataverse) = Served::start(SystemKind::Dataverse, None).await?;
+        Ok(Self {
+            finops,
+            dataverse,
+            heard: Arc::default(),
+            settings,
+            engine: None,
+            systems: [left, right],
+            folder: TempDir::new()?,
+        })
+    }
+
+    #[must_use]
+    pub const fn system(&self, kind: SystemKind) -> &SystemClient {
+        match kind {
+            SystemKind::Finops => &self.finops,
+            SystemKind::Dataverse => &self.dataverse,
+        }
+    }
+
+    /// The emulator behind a system, for rows in bulk.
+    #[must_use]
+    pub const fn emulator(&self, kind: SystemKind) -> &Emulator {
+        match kind {
+            SystemKind::Finops => &self.systems[0].emulator,
+            SystemKind::Dataverse => &self.systems[1].emulator,
+        }
+    }
+
+    pub const fn settings(&mut self) -> &mut Settings {
+        &mut self.settings
+    }
+
+    /// Opens the runtime on its state: at first a new one, later the one that was left.
+    pub async fn open(&mut self) -> anyhow::Result<()> {
+        self.close().await;
+        let file = write_config(self.folder.path(), &self.settings, &self.finops.base, &self.dataverse.base)?;
+        let config = match Config::read(&file, &|_| None) {
+            Ok(config) => config,
+            Err(problems) => {
+                let problems = problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+                bail!("the configuration is refused:\n{}", problems.join("\n"));
+            }
+        };
+        let store = Store::open(&config.state)?;
+        match prepare(&config, store).await {
+            Ok(prepared) => {
+                self.engine = Some(Engine::new(Arc::new(prepared.link), Arc::clone(&self.heard) as _));
+                Ok(())
+            }
+            Err(problems) => {
+                let problems = problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+                bail!("the link cannot start:\n{}", problems.join("\n"))
+            }
+        }
+    }
+
+    /// Ends the runtime politely; its state stays.
+    pub async fn close(&mut self) {
+        if let Some(engine) = self.engine.take() {
+            engine.link().store.close().await;
+        }
+    }
+
+    fn engine(&self) -> anyhow::Result<&Engine> {
+        self.engine.as_ref().context("the runtime is not open: `start` is missing")
+    }
+
+    /// Feeds, initial sync, and live sync until nothing is left to do.
+    pub async fn start(&mut self) -> anyhow::Result<()> {
+        self.open().await?;
+        let stop = CancellationToken::new();
+        let engine = self.engine()?;
+        engine.start_feeds().await?;
+        tokio::time::timeout(SETTLED_WITHIN, engine.initial_sync(&stop)).await.context("initial sync does not end")??;
+        self.settle().await
+    }
+
+    /// Live sync until both feeds are at their end and nothing waits.
+    pub async fn settle(&self) -> anyhow::Result<()> {
+        let live = self.engine()?;
+        let stop = CancellationToken::new();
+        let live = live.live(LiveEnd::Settled, &stop);
+        tokio::time::timeout(SETTLED_WITHIN, live)
+            .await
+            .with_context(|| format!("nothing settles; the engine said:\n{}", self.heard.lines().join("\n")))??;
+        Ok(())
+    }
+
+    pub async fn failed(&self) -> anyhow::Result<Vec<FailedRecord>> {
+        let link = self.engine()?.link();
+        Ok(link.store.failed(&link.scope, FailedFilter::default()).await?)
+    }
+
+    /// Puts failed records into the outbox again.
+    pub async fn retry(&self, ids: &[i64]) -> anyhow::Result<()> {
+        let link = self.engine()?.link();
+        link.store.requeue(&link.scope, ids, dualwright::engine::now_micros()).await?;
+        Ok(())
+    }
+
+    pub async fn compare(&self) -> anyhow::Result<Vec<Difference>> {
+        Ok(self.engine()?.compare().await?)
+    }
+
+    /// Ends everything that was started here.
+    pub async fn end(mut self) -> anyhow::Result<()> {
+        self.close().await;
+        for served in self.systems {
+            served.stop.cancel();
+            served.task.await??;
+        }
+        Ok(())
+    }
+}
