@@ -145,7 +145,6 @@ impl System {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Key {
-            #[serde(alias = "SchemaName")]
             logical_name: Option<String>,
             key_attributes: Vec<String>,
             /// A key is enforced, and can stand in a URL, only when its index is `Active`.
@@ -188,8 +187,8 @@ impl System {
             .values()
             .filter_map(|attribute| {
                 let mut column = Column::new(&attribute.logical_name, attribute.kind()?);
-                column.length_max = attribute.max_length;
-                column.scale = attribute.precision;
+                column.length_max = attribute.max_length.and_then(|length| u32::try_from(length).ok());
+                column.scale = attribute.precision.and_then(|digits| u8::try_from(digits).ok());
                 column.minimum = attribute.min_value.as_ref().and_then(decimal_of);
                 column.maximum = attribute.max_value.as_ref().and_then(decimal_of);
                 column.required = attribute.required_level.as_ref().is_some_and(RequiredLevel::is_required);
@@ -259,7 +258,8 @@ impl System {
             allow_edit: bool,
             #[serde(default = "yes")]
             allow_edit_on_create: bool,
-            max_length: Option<u32>,
+            /// Not sent by every version.
+            max_length: Option<i64>,
         }
         const fn yes() -> bool {
             true
@@ -277,7 +277,7 @@ impl System {
                 let mut column = Column::new(&property.name, kind);
                 column.required = property.is_mandatory;
                 column.read_only = !property.allow_edit && !property.allow_edit_on_create;
-                column.length_max = property.max_length;
+                column.length_max = property.max_length.and_then(|length| u32::try_from(length).ok());
                 if let Some(options) = enum_name.and_then(|name| enumerations.get(name)) {
                     column.options = Arc::clone(options);
                 }
@@ -372,8 +372,8 @@ struct Attribute {
     required_level: Option<RequiredLevel>,
     is_valid_for_create: Option<bool>,
     is_valid_for_update: Option<bool>,
-    max_length: Option<u32>,
-    precision: Option<u8>,
+    max_length: Option<i64>,
+    precision: Option<i64>,
     min_value: Option<serde_json::Number>,
     max_value: Option<serde_json::Number>,
     /// `DateOnly` or `DateAndTime`.
