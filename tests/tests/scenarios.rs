@@ -1,0 +1,491 @@
+//! Stories about records: what a user does on one side, and what everybody sees afterwards. The language is that of
+//! [`dualwright_tests::scenario`].
+
+use dualwright_tests::scenario::check;
+
+#[test]
+fn what_finops_has_arrives_and_follows() {
+    check(
+        r"
+        finops insert Currencies CurrencyCode=EUR Name=Euro Symbol=€
+        start
+        dataverse expect transactioncurrencies isocurrencycode=EUR currencyname=Euro currencysymbol=€ exchangerate=1
+        dataverse expect cdm_companies cdm_companycode=usmf cdm_name='Contoso US'
+        finops insert Currencies CurrencyCode=USD Name='US Dollar' Symbol=$
+        finops update Currencies CurrencyCode=EUR Name='Euro (new)'
+        settle
+        dataverse expect transactioncurrencies isocurrencycode=USD currencyname='US Dollar' currencysymbol=$
+        dataverse expect transactioncurrencies isocurrencycode=EUR currencyname='Euro (new)' currencysymbol=€
+        finops delete Currencies CurrencyCode=EUR
+        settle
+        dataverse absent transactioncurrencies isocurrencycode=EUR
+        dataverse expect transactioncurrencies isocurrencycode=USD currencyname='US Dollar'
+        failed none
+        ",
+    );
+}
+
+#[test]
+fn what_dataverse_has_goes_back() {
+    check(
+        r"
+        start
+        dataverse insert msdyn_customergroups msdyn_groupid=20,msdyn_company=@cdm_companies/cdm_companycode=usmf msdyn_description=Retail msdyn_issalestaxincludedinprice=true
+        settle
+        finops expect CustomerGroups dataAreaId=usmf,CustomerGroupId=20 Description=Retail IsSalesTaxIncludedInPrice=Yes
+        dataverse update msdyn_customergroups msdyn_groupid=20 msdyn_description=Wholesale msdyn_issalestaxincludedinprice=false
+        settle
+        finops expect CustomerGroups dataAreaId=usmf,CustomerGroupId=20 Description=Wholesale IsSalesTaxIncludedInPrice=No
+        dataverse delete msdyn_customergroups msdyn_groupid=20
+        settle
+        finops absent CustomerGroups dataAreaId=usmf,CustomerGroupId=20
+        failed none
+        ",
+    );
+}
+
+#[test]
+fn an_echo_ends() {
+    check(
+        r"
+        finops insert Currencies CurrencyCode=EUR Name=Euro
+        start
+        dataverse writes 4
+        finops writes 0
+        settle
+        dataverse update transactioncurrencies isocurrencycode=EUR currencyname=Euros
+        settle
+        finops writes 1
+        dataverse writes 0
+        finops update Currencies CurrencyCode=EUR Symbol=€
+        settle
+        finops writes 0
+        dataverse writes 1
+        settle
+        restart
+        settle
+        finops writes 0
+        dataverse writes 0
+        ",
+    );
+}
+
+#[test]
+fn a_change_that_touches_no_mapped_column_writes_nothing() {
+    check(
+        r"
+        finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=C1 OrganizationName=Adventure PartyType=Organization
+        start
+        dataverse writes 4
+        finops update CustomersV3 dataAreaId=usmf,CustomerAccount=C1 InternalRemark='not mapped'
+        dataverse update accounts accountnumber=C1 description='not mapped'
+        settle
+        dataverse writes 0
+        finops writes 0
+        ",
+    );
+}
+
+#[test]
+fn filters_of_both_sides_hold() {
+    check(
+        r"
+        finops insert Currencies CurrencyCode=999 Name=None
+        finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=P1 OrganizationName=Person PartyType=Person
+        finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=O1 OrganizationName=Organization PartyType=Organization
+        start
+        dataverse absent transactioncurrencies isocurrencycode=999
+        dataverse absent accounts accountnumber=P1
+        dataverse expect accounts accountnumber=O1 name=Organization customertypecode=3
+        finops update CustomersV3 dataAreaId=usmf,CustomerAccount=P1 OrganizationName='Still a person'
+        finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=P2 OrganizationName=Person PartyType=Person
+        dataverse insert accounts accountnumber=V1,msdyn_company=@cdm_companies/cdm_companycode=usmf name=Vendor customertypecode=11
+        dataverse insert accounts accountnumber=C1,msdyn_company=@cdm_companies/cdm_companycode=usmf name=Customer customertypecode=3
+        settle
+        dataverse absent accounts accountnumber=P1
+        dataverse absent accounts accountnumber=P2
+        finops absent CustomersV3 dataAreaId=usmf,CustomerAccount=V1
+        finops expect CustomersV3 dataAreaId=usmf,CustomerAccount=C1 OrganizationName=Customer PartyType=Organization
+        failed none
+        ",
+    );
+}
+
+#[test]
+fn value_maps_translate_both_ways() {
+    check(
+        r"
+        finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=C1 OrganizationName=A PartyType=Organization OnHoldStatus=Invoice
+        start
+        dataverse expect accounts accountnumber=C1 msdyn_onholdstatus=806380001
+        dataverse update accounts accountnumber=C1 msdyn_onholdstatus=806380003
+        settle
+        finops expect CustomersV3 dataAreaId=usmf,CustomerAccount=C1 OnHoldStatus=Payment
+        finops update CustomersV3 dataAreaId=usmf,CustomerAccount=C1 OnHoldStatus=Never
+        settle
+        failed customers usmf/c1 DW-1005 column=msdyn_onholdstatus
+        dataverse expect accounts accountnumber=C1 msdyn_onholdstatus=806380003
+        finops update CustomersV3 dataAreaId=usmf,CustomerAccount=C1 OnHoldStatus=No
+        settle
+        failed none
+        dataverse expect accounts accountnumber=C1 msdyn_onholdstatus=806380000
+        ",
+    );
+}
+
+#[test]
+fn a_row_waits_for_its_parent_and_heals() {
+    check(
+        r"
+        finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=C1 OrganizationName=Adventure PartyType=Organization CustomerGroupId=10
+        start
+        failed customers usmf/c1 DW-1006 column=msdyn_customergroupid
+        dataverse absent accounts accountnumber=C1
+        # The same group of another company is not the parent.
+        finops insert CustomerGroups dataAreaId=demf,CustomerGroupId=10 Description=Elsewhere
+        settle
+        failed customers usmf/c1 DW-1006
+        finops insert CustomerGroups dataAreaId=usmf,CustomerGroupId=10 Description=Large
+        settle
+        failed none
+        dataverse expect accounts accountnumber=C1 name=Adventure msdyn_company=@cdm_companies/cdm_companycode=usmf
+        ",
+    );
+}
+
+#[test]
+fn a_chain_of_parents_heals() {
+    check(
+        r"
+        finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=C1 OrganizationName=Adventure PartyType=Organization CustomerGroupId=10
+        finops insert CustomerGroups dataAreaId=usmf,CustomerGroupId=10 Description=Large PaymentTermId=Net30
+        start
+        failed customer-groups usmf/10 DW-1006
+        failed customers usmf/c1 DW-1006
+        finops insert PaymentTerms dataAreaId=usmf,Name=Net30 Description='30 days' NumberOfDays=30
+        settle
+        failed none
+        dataverse expect msdyn_customergroups msdyn_groupid=10 msdyn_paymenttermid=@msdyn_paymentterms/msdyn_name=Net30
+        dataverse expect accounts accountnumber=C1 msdyn_customergroupid=@msdyn_customergroups/msdyn_groupid=10
+        ",
+    );
+}
+
+#[test]
+fn lookups_go_both_ways() {
+    check(
+        r"
+        finops insert Currencies CurrencyCode=EUR Name=Euro
+        finops insert CustomerGroups dataAreaId=usmf,CustomerGroupId=10 Description=Large
+        finops insert CustomerGroups dataAreaId=demf,CustomerGroupId=10 Description=Gross
+        finops insert CustomersV3 dataAreaId=demf,CustomerAccount=C1 OrganizationName=Abenteuer PartyType=Organization CustomerGroupId=10 SalesCurrencyCode=EUR
+        start
+        dataverse expect accounts accountnumber=C1 msdyn_customergroupid=@msdyn_customergroups/msdyn_description=Gross transactioncurrencyid=@transactioncurrencies/isocurrencycode=EUR
+        dataverse insert accounts accountnumber=C2,msdyn_company=@cdm_companies/cdm_companycode=usmf name=Adventure customertypecode=3 msdyn_customergroupid=@msdyn_customergroups/msdyn_description=Large transactioncurrencyid=@transactioncurrencies/isocurrencycode=EUR
+        settle
+        finops expect CustomersV3 dataAreaId=usmf,CustomerAccount=C2 CustomerGroupId=10 SalesCurrencyCode=EUR
+        dataverse update accounts accountnumber=C2 transactioncurrencyid=null
+        finops update CustomersV3 dataAreaId=demf,CustomerAccount=C1 CustomerGroupId=
+        settle
+        finops expect CustomersV3 dataAreaId=usmf,CustomerAccount=C2 CustomerGroupId=10 SalesCurrencyCode=
+        dataverse expect accounts accountnumber=C1 msdyn_customergroupid=null
+        failed none
+        ",
+    );
+}
+
+#[test]
+fn a_company_outside_the_link_stays_outside() {
+    check(
+        r"
+        finops insert CustomerGroups dataAreaId=gbsi,CustomerGroupId=10 Description=Outside
+        start
+        dataverse absent msdyn_customergroups msdyn_groupid=10
+        finops insert CustomerGroups dataAreaId=gbsi,CustomerGroupId=11 Description=Outside
+        dataverse insert msdyn_customergroups msdyn_groupid=12,msdyn_company=@cdm_companies/cdm_companycode=gbsi msdyn_description=Outside
+        settle
+        dataverse absent msdyn_customergroups msdyn_groupid=11
+        finops absent CustomerGroups dataAreaId=gbsi,CustomerGroupId=12
+        failed none
+        ",
+    );
+}
+
+#[test]
+fn a_dataverse_row_without_a_company_is_kept_as_failed() {
+    check(
+        r"
+        start
+        dataverse insert msdyn_customergroups msdyn_groupid=12 msdyn_description='No company'
+        settle
+        failed customer-groups 12 DW-1008
+        finops absent CustomerGroups dataAreaId=usmf,CustomerGroupId=12
+        dataverse update msdyn_customergroups msdyn_groupid=12 msdyn_company=@cdm_companies/cdm_companycode=usmf
+        settle
+        failed none
+        finops expect CustomerGroups dataAreaId=usmf,CustomerGroupId=12 Description='No company'
+        ",
+    );
+}
+
+#[test]
+fn bad_rows_are_set_aside_and_heal_when_corrected() {
+    check(
+        r"
+        finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=G1 OrganizationName=Good PartyType=Organization
+        finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=B1 OrganizationName= PartyType=Organization
+        finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=B2 OrganizationName=Long PartyType=Organization PrimaryContactEmail='\{x*41}'
+        finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=B3 OrganizationName=Low PartyType=Organization CreditLimit=-0.01
+        finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=B4 OrganizationName=High PartyType=Organization EmployeeCount=1000001
+        finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=G2 OrganizationName='Good too' PartyType=Organization
+        start
+        failed customers usmf/b1 DW-1001 column=name
+        failed customers usmf/b2 DW-1002 column=emailaddress1
+        failed customers usmf/b3 DW-1003 column=creditlimit
+        failed customers usmf/b4 DW-1003 column=numberofemployees
+        dataverse expect accounts accountnumber=G1 name=Good
+        dataverse expect accounts accountnumber=G2 name='Good too'
+        dataverse absent accounts accountnumber=B1
+        finops update CustomersV3 dataAreaId=usmf,CustomerAccount=B1 OrganizationName=Named
+        finops update CustomersV3 dataAreaId=usmf,CustomerAccount=B2 PrimaryContactEmail='\{x*40}'
+        finops update CustomersV3 dataAreaId=usmf,CustomerAccount=B3 CreditLimit=0
+        settle
+        failed customers usmf/b4 DW-1003
+        dataverse expect accounts accountnumber=B1 name=Named
+        dataverse expect accounts accountnumber=B2 emailaddress1='\{x*40}'
+        dataverse expect accounts accountnumber=B3 creditlimit=0
+        # A retry without a correction fails again, as one record and not as two.
+        retry customers usmf/b4
+        failed customers usmf/b4 DW-1003
+        finops delete CustomersV3 dataAreaId=usmf,CustomerAccount=B4
+        settle
+        failed none
+        ",
+    );
+}
+
+#[test]
+fn bad_rows_of_dataverse_are_set_aside_too() {
+    check(
+        r"
+        start
+        dataverse insert msdyn_paymentterms msdyn_name=Net30,msdyn_company=@cdm_companies/cdm_companycode=usmf msdyn_description=Good msdyn_days=30
+        dataverse insert msdyn_paymentterms msdyn_name=TooLongForFinops,msdyn_company=@cdm_companies/cdm_companycode=usmf msdyn_description=Bad msdyn_days=30
+        settle
+        failed payment-terms usmf/toolongforfinops DW-1002 column=Name
+        finops expect PaymentTerms dataAreaId=usmf,Name=Net30 Description=Good NumberOfDays=30
+        dataverse update msdyn_paymentterms msdyn_name=Net30 msdyn_days=31
+        settle
+        finops expect PaymentTerms dataAreaId=usmf,Name=Net30 NumberOfDays=31
+        dataverse delete msdyn_paymentterms msdyn_name=TooLongForFinops
+        settle
+        failed none
+        ",
+    );
+}
+
+#[test]
+fn a_newer_change_supersedes_a_failed_one() {
+    check(
+        r"
+        finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=C1 OrganizationName=First PartyType=Organization
+        start
+        finops update CustomersV3 dataAreaId=usmf,CustomerAccount=C1 PrimaryContactEmail='\{x*41}'
+        settle
+        failed customers usmf/c1 DW-1002
+        finops update CustomersV3 dataAreaId=usmf,CustomerAccount=C1 PrimaryContactEmail=a@b.example OrganizationName=Second
+        settle
+        failed none
+        dataverse expect accounts accountnumber=C1 name=Second emailaddress1=a@b.example
+        # And a newer failure replaces an older one.
+        finops update CustomersV3 dataAreaId=usmf,CustomerAccount=C1 PrimaryContactEmail='\{x*41}'
+        settle
+        finops update CustomersV3 dataAreaId=usmf,CustomerAccount=C1 PrimaryContactEmail= CreditLimit=-1
+        settle
+        failed customers usmf/c1 DW-1003
+        finops update CustomersV3 dataAreaId=usmf,CustomerAccount=C1 CreditLimit=1
+        settle
+        failed none
+        dataverse expect accounts accountnumber=C1 creditlimit=1 emailaddress1=null
+        ",
+    );
+}
+
+#[test]
+fn a_transaction_falls_as_a_whole_and_is_retried_as_a_whole() {
+    check(
+        r"
+        start
+        dataverse writes 3
+        finops transaction insert CustomerGroups dataAreaId=usmf,CustomerGroupId=10 Description=Large ; insert CustomersV3 dataAreaId=usmf,CustomerAccount=C1 OrganizationName=Good PartyType=Organization CustomerGroupId=10 ; insert CustomersV3 dataAreaId=usmf,CustomerAccount=C2 OrganizationName=Bad PartyType=Organization PrimaryContactEmail='\{x*41}'
+        settle
+        dataverse writes 0
+        failed customers usmf/c2 DW-1002
+        dataverse absent msdyn_customergroups msdyn_groupid=10
+        dataverse absent accounts accountnumber=C1
+        # The whole transaction again, corrected.
+        finops transaction update CustomerGroups dataAreaId=usmf,CustomerGroupId=10 Description=Larger ; update CustomersV3 dataAreaId=usmf,CustomerAccount=C1 OrganizationName=Better ; update CustomersV3 dataAreaId=usmf,CustomerAccount=C2 PrimaryContactEmail=a@b.example
+        settle
+        dataverse writes 3
+        dataverse expect accounts accountnumber=C1 name=Better msdyn_customergroupid=@msdyn_customergroups/msdyn_groupid=10
+        dataverse expect accounts accountnumber=C2 name=Bad emailaddress1=a@b.example
+        # What failed before is old now: a retry sees that and writes nothing.
+        retry customers usmf/c2
+        dataverse writes 0
+        failed none
+        ",
+    );
+}
+
+#[test]
+fn a_good_transaction_is_one_change_set() {
+    check(
+        r"
+        start
+        dataverse writes 3
+        finops transaction insert CustomersV3 dataAreaId=usmf,CustomerAccount=C1 OrganizationName=Child PartyType=Organization CustomerGroupId=10 ; insert CustomerGroups dataAreaId=usmf,CustomerGroupId=10 Description=Parent
+        settle
+        dataverse writes 2
+        dataverse expect accounts accountnumber=C1 msdyn_customergroupid=@msdyn_customergroups/msdyn_groupid=10
+        finops transaction delete CustomerGroups dataAreaId=usmf,CustomerGroupId=10 ; update CustomersV3 dataAreaId=usmf,CustomerAccount=C1 CustomerGroupId=
+        settle
+        dataverse writes 2
+        dataverse absent msdyn_customergroups msdyn_groupid=10
+        dataverse expect accounts accountnumber=C1 msdyn_customergroupid=null
+        failed none
+        ",
+    );
+}
+
+#[test]
+fn awkward_texts_arrive_as_they_are() {
+    check(
+        r#"
+        finops insert CustomersV3 dataAreaId=usmf,CustomerAccount='O\'N "1"' OrganizationName='A "quote", it\'s\nbroken & <b>😀</b> %41 \\ ÄÖ' PartyType=Organization
+        finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=LONG OrganizationName='\{x*4000}' PartyType=Organization
+        finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=EMOJI OrganizationName='\{😀*2000}' PartyType=Organization
+        finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=TOOLONG OrganizationName='\{x*4001}' PartyType=Organization
+        start
+        failed customers usmf/toolong DW-1002 column=name
+        dataverse expect accounts accountnumber='O\'N "1"' name='A "quote", it\'s\nbroken & <b>😀</b> %41 \\ ÄÖ'
+        dataverse expect accounts accountnumber=LONG name='\{x*4000}'
+        dataverse expect accounts accountnumber=EMOJI name='\{😀*2000}'
+        dataverse update accounts accountnumber='O\'N "1"' name='back\n"again" it\'s 😀'
+        settle
+        finops expect CustomersV3 dataAreaId=usmf,CustomerAccount='O\'N "1"' OrganizationName='back\n"again" it\'s 😀'
+        dataverse insert accounts accountnumber='D/1 #%&+',msdyn_company=@cdm_companies/cdm_companycode=usmf name=Odd customertypecode=3
+        settle
+        finops expect CustomersV3 dataAreaId=usmf,CustomerAccount='D/1 #%&+' OrganizationName=Odd
+        finops update CustomersV3 dataAreaId=usmf,CustomerAccount='D/1 #%&+' OrganizationName='Odd still'
+        settle
+        dataverse expect accounts accountnumber='D/1 #%&+' name='Odd still'
+        dataverse delete accounts accountnumber='O\'N "1"'
+        finops delete CustomersV3 dataAreaId=usmf,CustomerAccount=TOOLONG
+        settle
+        finops absent CustomersV3 dataAreaId=usmf,CustomerAccount='O\'N "1"'
+        failed none
+        "#,
+    );
+}
+
+#[test]
+fn rows_that_are_there_already_are_paired_by_key() {
+    check(
+        r"
+        dataverse insert transactioncurrencies isocurrencycode=EUR currencyname=Alt exchangerate=1
+        dataverse insert transactioncurrencies isocurrencycode=USD currencyname='US Dollar' exchangerate=1
+        finops insert Currencies CurrencyCode=EUR Name=Euro
+        finops insert Currencies CurrencyCode=USD Name='US Dollar'
+        finops insert Currencies CurrencyCode=GBP Name=Pound
+        start
+        # Three companies, one update, one create; the dollar is equal.
+        dataverse writes 5
+        dataverse expect transactioncurrencies isocurrencycode=EUR currencyname=Euro
+        dataverse delete transactioncurrencies isocurrencycode=USD
+        settle
+        finops absent Currencies CurrencyCode=USD
+        ",
+    );
+}
+
+#[test]
+fn of_two_changes_of_one_row_the_winner_stands() {
+    for (winner, stands) in [("finops", "Left"), ("dataverse", "Right")] {
+        check(&format!(
+            r"
+            winner {winner}
+            finops insert Currencies CurrencyCode=EUR Name=Euro
+            start
+            finops update Currencies CurrencyCode=EUR Name=Left
+            dataverse update transactioncurrencies isocurrencycode=EUR currencyname=Right
+            settle
+            finops expect Currencies CurrencyCode=EUR Name={stands}
+            dataverse expect transactioncurrencies isocurrencycode=EUR currencyname={stands}
+            failed none
+            "
+        ));
+    }
+}
+
+#[test]
+fn a_row_that_was_deleted_may_come_again() {
+    check(
+        r"
+        finops insert Currencies CurrencyCode=EUR Name=Euro
+        start
+        finops delete Currencies CurrencyCode=EUR
+        settle
+        dataverse absent transactioncurrencies isocurrencycode=EUR
+        finops insert Currencies CurrencyCode=EUR Name='Euro again'
+        settle
+        dataverse expect transactioncurrencies isocurrencycode=EUR currencyname='Euro again'
+        dataverse delete transactioncurrencies isocurrencycode=EUR
+        settle
+        finops absent Currencies CurrencyCode=EUR
+        dataverse insert transactioncurrencies isocurrencycode=EUR currencyname='And again' exchangerate=1
+        settle
+        finops expect Currencies CurrencyCode=EUR Name='And again'
+        failed none
+        ",
+    );
+}
+
+#[test]
+fn several_changes_of_one_row_end_with_the_last() {
+    check(
+        r"
+        start
+        dataverse writes 3
+        finops insert Currencies CurrencyCode=EUR Name=1
+        finops update Currencies CurrencyCode=EUR Name=2
+        finops delete Currencies CurrencyCode=EUR
+        finops insert Currencies CurrencyCode=EUR Name=3
+        finops update Currencies CurrencyCode=EUR Name=4
+        settle
+        dataverse expect transactioncurrencies isocurrencycode=EUR currencyname=4
+        finops insert Currencies CurrencyCode=USD Name=1
+        finops delete Currencies CurrencyCode=USD
+        settle
+        dataverse absent transactioncurrencies isocurrencycode=USD
+        failed none
+        ",
+    );
+}
+
+#[test]
+fn what_changes_while_the_runtime_is_down_is_caught_up() {
+    check(
+        r"
+        finops insert Currencies CurrencyCode=EUR Name=Euro
+        finops insert Currencies CurrencyCode=USD Name=Dollar
+        start
+        finops update Currencies CurrencyCode=EUR Name=Left
+        dataverse delete transactioncurrencies isocurrencycode=USD
+        restart
+        settle
+        dataverse expect transactioncurrencies isocurrencycode=EUR currencyname=Left
+        finops absent Currencies CurrencyCode=USD
+        failed none
+        ",
+    );
+}
