@@ -1,1 +1,1 @@
-//! dualwright-sandbox
+pub mod bindings;
