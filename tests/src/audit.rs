@@ -84,7 +84,10 @@ pub fn violations(entries: &[AuditEntry]) -> Vec<String> {
         }
     }
     for entry in entries.iter().filter(|entry| entry.is_ours() && entry.equal_before) {
-        found.push(format!("{} {} {} wrote what was there (receipt {})", entry.operation, entry.set, entry.key, entry.receipt));
+        found.push(format!(
+            "{} {} {} wrote what was there (receipt {})",
+            entry.operation, entry.set, entry.key, entry.receipt
+        ));
     }
     found.dedup();
     found

@@ -13,7 +13,9 @@
 //! finops delete SET KEY
 //! finops transaction insert … ; update …      one change set
 //! dataverse refuses update …     the same, and the system must refuse it
-//! finops faults JSON             how the emulator fails from now on
+//! finops faults JSON             how the emulator fails from now on: a list of rules
+//! finops well                    and no longer
+//! dataverse forget               every delta link is too old
 //! finops expect SET KEY COLUMN…  the row is there and holds this
 //! dataverse absent SET KEY       the row is not there
 //! dataverse writes 3             rows that the runtime wrote there since the last such line, or since the beginning
@@ -151,7 +153,9 @@ impl Teller {
                 let answer = system.transaction(&edits).await?;
                 answer.map_err(|refused| anyhow::anyhow!("{kind} refused it: {refused}"))?;
             }
-            "faults" => system.faults(rest).await?,
+            "faults" => system.control("POST", "faults", Some(rest)).await?,
+            "well" => system.control("DELETE", "faults", None).await?,
+            "forget" => system.control("POST", "expire-delta-links", None).await?,
             "expect" => {
                 let (set, key, columns) = row(rest)?;
                 let found = system.find(&set, &key).await?;

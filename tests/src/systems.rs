@@ -174,9 +174,8 @@ impl SystemClient {
                 body.unwrap_or_default()
             ));
         }
-        let body = format!(
-            "--all\r\nContent-Type: multipart/mixed; boundary=changes\r\n\r\n{set}--changes--\r\n--all--\r\n"
-        );
+        let body =
+            format!("--all\r\nContent-Type: multipart/mixed; boundary=changes\r\n\r\n{set}--changes--\r\n--all--\r\n");
         let answer = self
             .client
             .post(format!("{}{}/$batch", self.base, self.root()))
@@ -193,23 +192,17 @@ impl SystemClient {
         Ok(if refused.is_none() { Ok(()) } else { Err(answer) })
     }
 
-    /// Tells the emulator how to fail from now on.
-    pub async fn faults(&self, script: &str) -> anyhow::Result<()> {
-        let answer = self
-            .client
-            .post(format!("{}/_emulator/faults", self.base))
-            .header("content-type", "application/json")
-            .body(script.to_owned())
-            .send()
-            .await?;
+    /// Tells the emulator what a real system cannot be told, below `/_emulator/`.
+    pub async fn control(&self, method: &str, what: &str, body: Option<&str>) -> anyhow::Result<()> {
+        let method = Method::from_bytes(method.as_bytes())?;
+        let request = self.client.request(method, format!("{}/_emulator/{what}", self.base));
+        let answer = match body {
+            Some(body) => request.header("content-type", "application/json").body(body.to_owned()).send().await?,
+            None => request.send().await?,
+        };
         let status = answer.status();
-        ensure!(status.is_success(), "the faults were refused: {status} {}", answer.text().await?);
+        ensure!(status.is_success(), "{what} was refused: {status} {}", answer.text().await?);
         Ok(())
-    }
-
-    /// Whether somebody answers at all.
-    pub async fn is_up(&self) -> bool {
-        self.client.get(format!("{}/_emulator/audit?after={}", self.base, i64::MAX)).send().await.is_ok()
     }
 
     async fn request_of(&self, edit: &Edit) -> anyhow::Result<(Method, String, Option<String>)> {

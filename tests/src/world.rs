@@ -245,7 +245,9 @@ impl World {
         let stop = CancellationToken::new();
         let engine = self.engine()?;
         engine.start_feeds().await?;
-        tokio::time::timeout(SETTLED_WITHIN, engine.initial_sync(&stop)).await.context("initial sync does not end")??;
+        tokio::time::timeout(SETTLED_WITHIN, engine.initial_sync(&stop))
+            .await
+            .context("initial sync does not end")??;
         self.settle().await
     }
 

@@ -3,6 +3,22 @@
 
 use dualwright_tests::scenario::check;
 
+/// What a system can do to a change set, and that it ends right.
+const PASSING_FAULTS: &[&str] = &[
+    r#"{"kind":"answer","status":429,"code":"0x80072322","message":"slow down","retryAfter":1}"#,
+    r#"{"kind":"answer","status":429,"code":"0x80072322","retryAfter":"Sun, 06 Nov 1994 08:49:37 GMT"}"#,
+    r#"{"kind":"answer","status":503,"message":"busy","retryAfter":1}"#,
+    r#"{"kind":"answer","status":503,"message":"somewhere on the way"}"#,
+    r#"{"kind":"answer","status":503,"message":"on the way back","afterApplying":true}"#,
+    r#"{"kind":"answer","status":500,"message":"on the way back","afterApplying":true}"#,
+    r#"{"kind":"answer","status":504}"#,
+    r#"{"kind":"slow","ms":50}"#,
+    r#"{"kind":"reset"}"#,
+    r#"{"kind":"applyThenReset"}"#,
+    r#"{"kind":"hang"}"#,
+    r#"{"kind":"hang","afterApplying":true}"#,
+];
+
 #[test]
 fn what_finops_has_arrives_and_follows() {
     check(
@@ -488,4 +504,225 @@ fn what_changes_while_the_runtime_is_down_is_caught_up() {
         failed none
         ",
     );
+}
+
+#[test]
+fn whatever_dataverse_does_to_a_change_set_it_is_applied_once() {
+    for action in PASSING_FAULTS {
+        for times in [1, 2] {
+            println!("{times} times {action}");
+            check(&format!(
+                r#"
+                limit transaction_budget_seconds = 2
+                limit write_reserve_seconds = 1
+                finops insert Currencies CurrencyCode=EUR Name=Euro
+                finops insert Currencies CurrencyCode=GBP Name=Pound
+                start
+                dataverse writes 5
+                dataverse faults [{{"match":{{"path":"$batch","body":"dualwright_receipts","times":{times}}},"action":{action}}}]
+                finops transaction insert Currencies CurrencyCode=USD Name=Dollar ; update Currencies CurrencyCode=EUR Name=Euros ; delete Currencies CurrencyCode=GBP
+                settle
+                dataverse writes 3
+                dataverse expect transactioncurrencies isocurrencycode=USD currencyname=Dollar
+                dataverse expect transactioncurrencies isocurrencycode=EUR currencyname=Euros
+                dataverse absent transactioncurrencies isocurrencycode=GBP
+                failed none
+                "#
+            ));
+        }
+    }
+}
+
+#[test]
+fn whatever_finops_does_to_a_change_set_it_is_applied_once() {
+    for action in PASSING_FAULTS {
+        println!("{action}");
+        check(&format!(
+            r#"
+            limit transaction_budget_seconds = 2
+            limit write_reserve_seconds = 1
+            finops insert Currencies CurrencyCode=EUR Name=Euro
+            finops insert Currencies CurrencyCode=GBP Name=Pound
+            start
+            finops faults [{{"match":{{"path":"$batch","body":"DualwrightReceipts"}},"action":{action}}}]
+            dataverse insert transactioncurrencies isocurrencycode=USD currencyname=Dollar exchangerate=1
+            dataverse update transactioncurrencies isocurrencycode=EUR currencyname=Euros
+            dataverse delete transactioncurrencies isocurrencycode=GBP
+            settle
+            finops writes 3
+            finops expect Currencies CurrencyCode=USD Name=Dollar
+            finops expect Currencies CurrencyCode=EUR Name=Euros
+            finops absent Currencies CurrencyCode=GBP
+            failed none
+            "#
+        ));
+    }
+}
+
+#[test]
+fn what_a_system_does_to_a_page_of_initial_sync_is_survived() {
+    for action in PASSING_FAULTS {
+        println!("{action}");
+        check(&format!(
+            r#"
+            limit transaction_budget_seconds = 2
+            limit write_reserve_seconds = 1
+            finops insert Currencies CurrencyCode=EUR Name=Euro
+            finops insert Currencies CurrencyCode=USD Name=Dollar
+            dataverse faults [{{"match":{{"path":"$batch","body":"dualwright_receipts","nth":2}},"action":{action}}}]
+            start
+            dataverse writes 5
+            failed none
+            "#
+        ));
+    }
+}
+
+#[test]
+fn a_refused_record_is_set_aside_and_the_others_go_on() {
+    check(
+        r#"
+        start
+        dataverse writes 3
+        dataverse faults [{"match":{"operation":true,"path":"transactioncurrencies","body":"Bad"},"action":{"kind":"answer","status":400,"code":"0x80048d19","message":"a plug-in says no"}}]
+        finops insert Currencies CurrencyCode=EUR Name=Euro
+        finops insert Currencies CurrencyCode=BAD Name=Bad
+        finops insert Currencies CurrencyCode=USD Name=Dollar
+        settle
+        dataverse writes 2
+        failed currencies bad DW-1201
+        dataverse expect transactioncurrencies isocurrencycode=EUR currencyname=Euro
+        dataverse expect transactioncurrencies isocurrencycode=USD currencyname=Dollar
+        dataverse absent transactioncurrencies isocurrencycode=BAD
+        retry currencies bad
+        dataverse writes 1
+        failed none
+        "#,
+    );
+}
+
+#[test]
+fn a_refused_record_fails_its_whole_transaction() {
+    check(
+        r#"
+        start
+        dataverse writes 3
+        dataverse faults [{"match":{"operation":true,"path":"transactioncurrencies","body":"Bad"},"action":{"kind":"answer","status":400,"code":"0x80048d19","message":"a plug-in says no"}}]
+        finops transaction insert Currencies CurrencyCode=EUR Name=Euro ; insert Currencies CurrencyCode=BAD Name=Bad ; insert Currencies CurrencyCode=USD Name=Dollar
+        settle
+        dataverse writes 0
+        failed currencies bad DW-1201
+        retry currencies bad
+        dataverse writes 3
+        dataverse expect transactioncurrencies isocurrencycode=EUR currencyname=Euro
+        failed none
+        "#,
+    );
+}
+
+#[test]
+fn a_change_set_that_is_refused_as_a_whole_is_kept() {
+    check(
+        r#"
+        start
+        dataverse faults [{"match":{"path":"$batch","body":"dualwright_receipts"},"action":{"kind":"answer","status":400,"code":"0x80048d19","message":"no"}}]
+        finops insert Currencies CurrencyCode=EUR Name=Euro
+        settle
+        failed currencies eur DW-1201
+        dataverse absent transactioncurrencies isocurrencycode=EUR
+        retry currencies eur
+        failed none
+        dataverse expect transactioncurrencies isocurrencycode=EUR currencyname=Euro
+        "#,
+    );
+}
+
+#[test]
+fn a_row_that_moved_on_is_read_again() {
+    check(
+        r#"
+        finops insert Currencies CurrencyCode=EUR Name=Euro
+        start
+        dataverse writes 4
+        dataverse faults [{"match":{"operation":true,"method":"PATCH","path":"transactioncurrencies"},"action":{"kind":"answer","status":412,"code":"0x80060882","message":"the version does not match"}}]
+        finops update Currencies CurrencyCode=EUR Name=Euros
+        settle
+        dataverse writes 1
+        dataverse expect transactioncurrencies isocurrencycode=EUR currencyname=Euros
+        finops faults [{"match":{"operation":true,"method":"PATCH","path":"Currencies"},"action":{"kind":"answer","status":412,"message":"the version does not match"}}]
+        dataverse update transactioncurrencies isocurrencycode=EUR currencysymbol=€
+        settle
+        finops writes 1
+        finops expect Currencies CurrencyCode=EUR Symbol=€ Name=Euros
+        failed none
+        "#,
+    );
+}
+
+#[test]
+fn reads_that_fail_are_repeated() {
+    for path in ["DualwrightChanges", "Currencies"] {
+        check(&format!(
+            r#"
+            finops insert Currencies CurrencyCode=EUR Name=Euro
+            start
+            finops faults [{{"match":{{"method":"GET","path":"{path}","times":2}},"action":{{"kind":"reset"}}}}]
+            dataverse faults [{{"match":{{"method":"GET","path":"transactioncurrencies"}},"action":{{"kind":"answer","status":503}}}}]
+            finops update Currencies CurrencyCode=EUR Name=Euros
+            dataverse insert transactioncurrencies isocurrencycode=USD currencyname=Dollar exchangerate=1
+            settle
+            finops well
+            dataverse well
+            dataverse expect transactioncurrencies isocurrencycode=EUR currencyname=Euros
+            finops expect Currencies CurrencyCode=USD Name=Dollar
+            failed none
+            "#
+        ));
+    }
+}
+
+#[test]
+fn an_expired_delta_link_loses_nothing() {
+    check(
+        r"
+        finops insert Currencies CurrencyCode=EUR Name=Euro
+        finops insert Currencies CurrencyCode=USD Name=Dollar
+        start
+        dataverse update transactioncurrencies isocurrencycode=EUR currencyname=Euros
+        dataverse delete transactioncurrencies isocurrencycode=USD
+        dataverse insert transactioncurrencies isocurrencycode=GBP currencyname=Pound exchangerate=1
+        dataverse forget
+        settle
+        finops expect Currencies CurrencyCode=EUR Name=Euros
+        finops absent Currencies CurrencyCode=USD
+        finops expect Currencies CurrencyCode=GBP Name=Pound
+        failed none
+        ",
+    );
+}
+
+#[test]
+fn a_batch_is_cut_and_one_bad_row_of_it_is_found() {
+    let insert = |number: u32| {
+        let limit = if number == 17 { -1 } else { 1 };
+        format!(
+            "finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=C{number} OrganizationName=Customer{number} \
+             PartyType=Organization CreditLimit={limit}"
+        )
+    };
+    let first = (1..=25).map(insert).collect::<Vec<_>>().join("\n");
+    let later = (26..=45).map(insert).collect::<Vec<_>>().join("\n");
+    check(&format!(
+        "
+        limit batch_rows_max = 10
+        {first}
+        start
+        dataverse writes 27
+        failed customers usmf/c17 DW-1003
+        {later}
+        settle
+        dataverse writes 20
+        failed customers usmf/c17 DW-1003
+        "
+    ));
 }
