@@ -45,7 +45,7 @@ pub(super) struct Answer {
 
 /// Why there is no usable answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Failure {
+pub(super) enum Failure {
     /// The request certainly had no effect: it was not sent, or the system refused to look at it. `retry_after` is
     /// how long the system wants to be left alone, when it says so.
     NotSent { fault: Fault, retry_after: Option<Duration> },

@@ -6,9 +6,9 @@
 mod batch;
 pub mod dataverse;
 pub mod finops;
-pub mod http;
+mod http;
 pub mod metadata;
-pub mod row_json;
+mod row_json;
 mod write;
 
 use std::sync::Arc;
@@ -22,13 +22,13 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use batch::{Part, PartAnswer};
-use http::{Client, Purpose};
-pub use http::{ClientCredentials, Endpoint, Failure};
+use http::{Client, Failure, Purpose};
+pub use http::{ClientCredentials, Endpoint};
 pub use row_json::{DecodedRow, RowShape};
 pub use write::{Fence, WriteOutcome, WrittenRow};
 
 /// Operations that one `$batch` may hold on Dataverse (reference 7.4); F&O is kept to the same.
-pub const BATCH_OPERATIONS_MAX: usize = dualwright_odata::batch::OPERATIONS_MAX;
+const BATCH_OPERATIONS_MAX: usize = dualwright_odata::batch::OPERATIONS_MAX;
 
 /// Row operations that fit one change set beside its receipt and its fence.
 pub const CHANGE_SET_ROWS_MAX: usize = BATCH_OPERATIONS_MAX - 2;

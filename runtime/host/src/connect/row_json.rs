@@ -40,11 +40,6 @@ impl RowShape {
         Self { schema, by_property }
     }
 
-    #[must_use]
-    pub fn schema(&self) -> &Arc<Schema> {
-        &self.schema
-    }
-
     /// The `$select` list of every column of the schema.
     #[must_use]
     pub fn select(&self) -> String {

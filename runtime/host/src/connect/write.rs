@@ -53,6 +53,9 @@ pub enum WriteOutcome {
     Unknown(Fault),
 }
 
+/// A version that no row has: both systems number theirs from 1.
+const NO_VERSION: &str = "W/\"0\"";
+
 /// Position of fence and receipt in the change set; rows follow.
 const FENCE: usize = 0;
 const RECEIPT: usize = 1;
@@ -192,7 +195,7 @@ impl System {
         match fence_of(&fence.partition, &own.body, own.etag.as_deref()) {
             Some(moved_on) => *fence = moved_on,
             // The next change set loses the fence and takes it again.
-            None => fence.version = own.etag.as_deref().unwrap_or_default().into(),
+            None => fence.version = Arc::from(own.etag.as_deref().unwrap_or(NO_VERSION)),
         }
         WriteOutcome::Applied(
             operations.iter().zip(&answers[ROWS..]).map(|(operation, answer)| written(operation, answer)).collect(),
