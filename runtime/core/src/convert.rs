@@ -283,7 +283,7 @@ pub(crate) fn check(system: SystemKind, value: &Value, column: &Column) -> Resul
                 && !column.options.is_empty()
                 && !column.options.iter().any(|(_, own)| own == number)
             {
-                return fault(Code::OptionUnknown, format!("{name} has no option {number}"));
+                return fault(Code::OptionUnknown, format!("{name} has no such option"));
             }
             return check_range(Decimal::from(*number), column);
         }

@@ -257,9 +257,7 @@ fn compare(schema: &Schema, index: usize, comparison: Comparison, literal: &Lite
     let operand = operand(column, literal)?;
     let null = match schema.system {
         SystemKind::Dataverse => NullOrder::Nothing,
-        SystemKind::Finops => {
-            operand.order(&convert::finops_empty(column)).map_or(NullOrder::Nothing, |order| NullOrder::Is(order))
-        }
+        SystemKind::Finops => operand.order(&convert::finops_empty(column)).map_or(NullOrder::Nothing, NullOrder::Is),
     };
     Ok(Node::Compare { column: index, comparison, operand, null })
 }

@@ -25,6 +25,15 @@ const COMPANY_SET: &str = "cdm_companies";
 /// Required columns that Dataverse fills by itself.
 const FILLED_BY_DATAVERSE: &[&str] = &["ownerid", "owneridtype", "statecode", "statuscode", "organizationid"];
 
+/// A row of no map, to follow a key path that no row has.
+const UNMAPPED: FieldMapping = FieldMapping {
+    direction: FieldDirection::Both,
+    finops: None,
+    dataverse: None,
+    transforms: Vec::new(),
+    related_set: None,
+};
+
 /// Compiles a leg against both schemas. Fails with all problems at once, notices among them.
 pub fn compile(input: &PlanInput<'_>) -> Result<MapPlan, Vec<Problem>> {
     let mut compiler = Compiler { input: *input, problems: Vec::new(), unmapped_sets: BTreeSet::new() };
@@ -55,6 +64,7 @@ struct Row<'a> {
 }
 
 /// Where a path on Dataverse leads.
+#[derive(Clone)]
 struct End {
     /// Column of the mapped table.
     column: usize,
@@ -62,6 +72,7 @@ struct End {
     targets: Vec<EndTarget>,
 }
 
+#[derive(Clone)]
 struct EndTarget {
     set: Arc<str>,
     path: Vec<Arc<str>>,
@@ -103,8 +114,9 @@ impl<'a> Compiler<'a> {
 
         let goes_to = |target| leg.fields.iter().any(|mapping| mapping.direction.goes_to(target));
         let to_dataverse =
-            goes_to(SystemKind::Dataverse).then(|| self.to_dataverse(&rows, &key, &company, finops_filter));
-        let to_finops = goes_to(SystemKind::Finops).then(|| self.to_finops(&rows, &key, &company, dataverse_filter));
+            goes_to(SystemKind::Dataverse).then(|| self.flow_to_dataverse(&rows, &key, &company, finops_filter));
+        let to_finops =
+            goes_to(SystemKind::Finops).then(|| self.flow_to_finops(&rows, &key, &company, dataverse_filter));
         let [finops_columns, dataverse_columns] = columns.map(|columns| columns.into_iter().collect());
         Some(MapPlan {
             to_dataverse: to_dataverse.flatten(),
@@ -258,7 +270,7 @@ impl<'a> Compiler<'a> {
         names_company(path) && !Self::is_mapped(rows, path)
     }
 
-    fn key(&mut self, rows: &[Row<'_>]) -> Vec<(KeyField, Option<End>)> {
+    fn key(&mut self, rows: &[Row<'_>]) -> Vec<(KeyField, End)> {
         if self.input.integration_key.is_empty() {
             self.error(
                 "integration key",
@@ -281,20 +293,10 @@ impl<'a> Compiler<'a> {
             };
             let row = rows.iter().find(|row| row.is_path(path));
             let end = match row {
-                Some(Row { dataverse: Some(end), .. }) => {
-                    Some(End { column: end.column, targets: end.targets.iter().map(EndTarget::copy).collect() })
-                }
+                Some(Row { dataverse: Some(end), .. }) => Some(end.clone()),
                 _ => {
-                    let related_set = None;
-                    let direction = FieldDirection::Both;
-                    let wanted = FieldMapping {
-                        direction,
-                        finops: None,
-                        dataverse: Some(parsed),
-                        transforms: Vec::new(),
-                        related_set,
-                    };
-                    self.end(&wanted, &place)
+                    let dataverse = Some(parsed);
+                    self.end(&FieldMapping { dataverse, ..UNMAPPED }, &place)
                 }
             };
             let Some(end) = end else { continue };
@@ -304,12 +306,12 @@ impl<'a> Compiler<'a> {
                 .filter(|row| row.is_path(path))
                 .find_map(|row| row.finops)
                 .map(|index| Arc::clone(&self.input.finops.column(index).name));
-            fields.push((KeyField { dataverse: Arc::from(path.as_str()), finops, column }, Some(end)));
+            fields.push((KeyField { dataverse: Arc::from(path.as_str()), finops, column }, end));
         }
         fields
     }
 
-    fn check_key(&mut self, key: &[(KeyField, Option<End>)], rows: &[Row<'_>]) {
+    fn check_key(&mut self, key: &[(KeyField, End)], rows: &[Row<'_>]) {
         let directions = self.input.leg.fields.iter().map(|mapping| mapping.direction).collect::<Vec<_>>();
         let any_both = directions.contains(&FieldDirection::Both);
         for (field, _) in key {
@@ -470,10 +472,10 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn to_dataverse(
+    fn flow_to_dataverse(
         &mut self,
         rows: &[Row<'_>],
-        key: &[(KeyField, Option<End>)],
+        key: &[(KeyField, End)],
         company: &Company,
         filter: Filter,
     ) -> Option<Flow> {
@@ -569,7 +571,7 @@ impl<'a> Compiler<'a> {
                 Some(KeyPart {
                     column: own.column.clone(),
                     source: KeySource::Field(field?),
-                    reference: end.as_ref().is_some_and(|end| !end.targets.is_empty()),
+                    reference: !end.targets.is_empty(),
                 })
             })
             .collect();
@@ -687,6 +689,10 @@ impl<'a> Compiler<'a> {
                 let before = paths.len();
                 paths.extend(own.cloned());
                 if paths.len() == before {
+                    let company = table.company.map(|index| &table.column(index).name);
+                    if company != Some(column) {
+                        return None;
+                    }
                     part(&company_code)?;
                     paths.push(company_code);
                 }
@@ -719,10 +725,10 @@ impl<'a> Compiler<'a> {
         by_alternate_key.map(|key| (key, false))
     }
 
-    fn to_finops(
+    fn flow_to_finops(
         &mut self,
         rows: &[Row<'_>],
-        key: &[(KeyField, Option<End>)],
+        key: &[(KeyField, End)],
         company: &Company,
         filter: Filter,
     ) -> Option<Flow> {
@@ -786,13 +792,10 @@ impl<'a> Compiler<'a> {
         self.check_required(finops, &targets);
         let parts = key
             .iter()
-            .filter_map(|(own, end)| {
-                let end = end.as_ref()?;
-                Some(KeyPart {
-                    column: own.column.clone(),
-                    source: KeySource::Read(read_of(end, &mut names)),
-                    reference: !end.targets.is_empty(),
-                })
+            .map(|(own, end)| KeyPart {
+                column: own.column.clone(),
+                source: KeySource::Read(read_of(end, &mut names)),
+                reference: !end.targets.is_empty(),
             })
             .collect();
         let company_read = company
@@ -807,7 +810,7 @@ impl<'a> Compiler<'a> {
                 let source = match source {
                     AddressSource::Company => KeyAddressSource::Company,
                     AddressSource::Written(_) => {
-                        let is_it = |(own, _): &(KeyField, Option<End>)| own.finops.as_deref() == Some(name);
+                        let is_it = |(own, _): &(KeyField, End)| own.finops.as_deref() == Some(name);
                         let part = key.iter().position(is_it)?;
                         let field = fields.iter().position(|field| {
                             *field.column.name == **name
@@ -841,7 +844,7 @@ impl<'a> Compiler<'a> {
     /// The key of the entity; where the schema does not say it, the F&O columns of the integration key.
     fn finops_address(
         &mut self,
-        key: &[(KeyField, Option<End>)],
+        key: &[(KeyField, End)],
         company: &Company,
         targets: &[usize],
     ) -> Vec<(Arc<str>, AddressSource)> {
@@ -909,12 +912,6 @@ impl End {
     /// The column that holds the value: the own one, or the key column behind a lookup.
     fn value_column<'s>(&'s self, dataverse: &'s Schema) -> &'s Column {
         self.targets.first().map_or_else(|| dataverse.column(self.column), |target| &target.column)
-    }
-}
-
-impl EndTarget {
-    fn copy(&self) -> Self {
-        Self { set: Arc::clone(&self.set), path: self.path.clone(), column: self.column.clone() }
     }
 }
 

@@ -518,3 +518,6 @@ fn key_value(value: Value, column: &Column) -> Result<Value, Fault> {
         other => other,
     })
 }
+
+#[cfg(test)]
+mod tests;
