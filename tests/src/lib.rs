@@ -5,6 +5,7 @@
 //! written and read over HTTP, by a client that shares no code with the program's own connectors.
 
 pub mod audit;
+pub mod measure;
 pub mod processes;
 pub mod random;
 pub mod scenario;

@@ -114,14 +114,15 @@ pub fn write_config(folder: &Path, settings: &Settings, finops: &str, dataverse:
 }
 
 /// One emulator that serves in this process.
-struct Served {
-    emulator: Emulator,
+pub struct Served {
+    pub emulator: Emulator,
     stop: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Served {
-    async fn start(kind: SystemKind, store: Option<&Path>) -> anyhow::Result<(Self, SystemClient)> {
+    /// Tables and no rows; in memory, or in a file that may have been used before.
+    pub async fn start(kind: SystemKind, store: Option<&Path>) -> anyhow::Result<(Self, SystemClient)> {
         let emulator = Emulator::open(dialect(kind), store)?;
         let tables = tables(kind)?.tables;
         emulator.define(&tables)?;
@@ -131,6 +132,27 @@ impl Served {
         let (serving, stopped) = (emulator.clone(), stop.clone());
         let task = tokio::spawn(async move { serving.serve(listener, stopped.cancelled_owned()).await });
         Ok((Self { emulator, stop, task }, SystemClient::new(kind, base, &tables)?))
+    }
+
+    pub async fn end(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        self.task.await?
+    }
+}
+
+/// The engine of a configuration file, on the state that the file names. All problems are in the error.
+pub async fn open_engine(file: &Path, watcher: Arc<dyn Watcher>) -> anyhow::Result<Engine> {
+    fn listed<T: ToString>(problems: &[T]) -> String {
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    }
+    let config = match Config::read(file, &|_| None) {
+        Ok(config) => config,
+        Err(problems) => bail!("the configuration is refused:\n{}", listed(&problems)),
+    };
+    let store = Store::open(&config.state)?;
+    match prepare(&config, store).await {
+        Ok(prepared) => Ok(Engine::new(Arc::new(prepared.link), watcher)),
+        Err(problems) => bail!("the link cannot start:\n{}", listed(&problems)),
     }
 }
 
@@ -208,24 +230,8 @@ impl World {
     pub async fn open(&mut self) -> anyhow::Result<()> {
         self.close().await;
         let file = write_config(self.folder.path(), &self.settings, &self.finops.base, &self.dataverse.base)?;
-        let config = match Config::read(&file, &|_| None) {
-            Ok(config) => config,
-            Err(problems) => {
-                let problems = problems.iter().map(ToString::to_string).collect::<Vec<_>>();
-                bail!("the configuration is refused:\n{}", problems.join("\n"));
-            }
-        };
-        let store = Store::open(&config.state)?;
-        match prepare(&config, store).await {
-            Ok(prepared) => {
-                self.engine = Some(Engine::new(Arc::new(prepared.link), Arc::clone(&self.heard) as _));
-                Ok(())
-            }
-            Err(problems) => {
-                let problems = problems.iter().map(ToString::to_string).collect::<Vec<_>>();
-                bail!("the link cannot start:\n{}", problems.join("\n"))
-            }
-        }
+        self.engine = Some(open_engine(&file, Arc::clone(&self.heard) as _).await?);
+        Ok(())
     }
 
     /// Ends the runtime politely; its state stays.
@@ -282,8 +288,7 @@ impl World {
     pub async fn end(mut self) -> anyhow::Result<()> {
         self.close().await;
         for served in self.systems {
-            served.stop.cancel();
-            served.task.await??;
+            served.end().await?;
         }
         Ok(())
     }
