@@ -1,1 +1,152 @@
-//! dualwright-emulator
+//! Stand-ins for both systems, good enough that clients nobody here wrote cannot tell.
+//!
+//! Owns two servers, one per dialect, over one SQLite file each: metadata, rows, change sets, feeds, an audit of what was
+//! applied, and faults on demand. Knows no table map and nothing of the program that talks to it; what it can be asked is
+//! what the real systems can be asked, and `/_emulator/…` beside that.
+
+mod audit;
+mod batch;
+mod body;
+mod catalogue;
+mod cell;
+mod connection;
+mod dataverse;
+mod definition;
+mod exchange;
+mod fault;
+mod finops;
+mod query;
+mod render;
+mod server;
+mod session;
+mod store;
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use serde_json::{Map, Value};
+
+pub use audit::AuditEntry;
+pub use definition::{
+    ColumnDefinition, ColumnKind, EnumDefinition, KeyDefinition, OptionDefinition, TableDefinition, TableFile,
+    TargetDefinition, read_tables,
+};
+pub use fault::{FaultAction, FaultMatch, FaultRule};
+
+/// Which system is emulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    Finops,
+    Dataverse,
+}
+
+impl Dialect {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Finops => "finops",
+            Self::Dataverse => "dataverse",
+        }
+    }
+}
+
+/// One emulated system. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Emulator {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub store: store::Store,
+    pub faults: fault::Faults,
+}
+
+impl Emulator {
+    /// Opens a store, or makes it; without a path it is temporary and goes with the last clone. A store that was used
+    /// before brings its tables and rows.
+    pub fn open(dialect: Dialect, store: Option<&Path>) -> anyhow::Result<Self> {
+        let store = store::Store::open(dialect, store)?;
+        let emulator = Self { inner: Arc::new(Inner { store, faults: fault::Faults::default() }) };
+        emulator.define(&catalogue::link_package(dialect))?;
+        Ok(emulator)
+    }
+
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        self.inner.store.dialect
+    }
+
+    /// Adds tables, and columns to tables that are there. What is there already is left alone.
+    pub fn define(&self, tables: &[TableDefinition]) -> anyhow::Result<()> {
+        let completed = tables.iter().map(|table| catalogue::completed(self.dialect(), table.clone())).collect();
+        self.inner.store.define(completed)
+    }
+
+    /// Adds rows, or replaces the named columns of rows with the same key, all or none; outside of feed and audit.
+    /// Properties are spelled as on the wire; a lookup may be given as `_name_value` or as `name`, with an id.
+    pub fn seed(&self, set: &str, rows: Vec<Map<String, Value>>) -> anyhow::Result<usize> {
+        let count = rows.len();
+        self.inner.store.write(false, |session| {
+            let table = session.catalogue.by_set(set).cloned().with_context(|| format!("there is no set {set}"))?;
+            for (number, row) in rows.into_iter().enumerate() {
+                body::seed(session, &table, &row).with_context(|| format!("row {} of {set}", number + 1))?;
+            }
+            anyhow::Ok(count)
+        })
+    }
+
+    /// All rows of a set as they would be read, in the order in which they were added.
+    pub fn rows(&self, set: &str) -> anyhow::Result<Vec<Map<String, Value>>> {
+        let catalogue = self.inner.store.catalogue();
+        let table = catalogue.by_set(set).with_context(|| format!("there is no set {set}"))?;
+        self.inner.store.read(|connection| {
+            let mut rows = Vec::new();
+            let mut json = Vec::new();
+            store::scan(connection, table, 0, i64::MAX, false, &mut |_, version, data| {
+                json.clear();
+                render::write_stored(&mut json, table, data, version);
+                rows.push(serde_json::from_slice(&json));
+                Ok(true)
+            })?;
+            Ok(rows.into_iter().collect::<Result<Vec<_>, _>>()?)
+        })
+    }
+
+    pub fn count(&self, set: &str) -> anyhow::Result<usize> {
+        let catalogue = self.inner.store.catalogue();
+        let table = catalogue.by_set(set).with_context(|| format!("there is no set {set}"))?;
+        let count = self.inner.store.read(|connection| store::count(connection, table))?;
+        Ok(usize::try_from(count)?)
+    }
+
+    /// Every write that was applied, oldest first.
+    pub fn audit(&self) -> anyhow::Result<Vec<AuditEntry>> {
+        Ok(self.inner.store.read(|connection| audit::entries(connection, 0))?)
+    }
+
+    /// Adds faults, to be played when a request matches them.
+    pub fn add_faults(&self, rules: Vec<FaultRule>) {
+        self.inner.faults.add(rules);
+    }
+
+    pub fn clear_faults(&self) {
+        self.inner.faults.clear();
+    }
+
+    /// Makes every delta link that was given out until now too old (Dataverse).
+    pub fn expire_delta_links(&self) -> anyhow::Result<()> {
+        dataverse::expire_links(&self.inner.store)
+    }
+
+    /// Answers requests until `shutdown` resolves, then finishes those under way and leaves the store in one file.
+    pub async fn serve(
+        &self,
+        listener: tokio::net::TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> anyhow::Result<()> {
+        server::serve(Arc::clone(&self.inner), listener, shutdown).await
+    }
+}

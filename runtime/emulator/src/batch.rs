@@ -1,0 +1,254 @@
+//! `$batch`: change sets that are one transaction, and operations that stand alone.
+//!
+//! Owns order, atomicity and references between operations; the framing is `dualwright-odata`'s, and what an operation
+//! means is the dialect's.
+
+use std::collections::HashMap;
+
+use dualwright_odata::batch::{self, BatchError, Item, Request, Response, header};
+use rusqlite::Connection;
+
+use crate::exchange::preference;
+use crate::fault::FaultAction;
+use crate::session::Session;
+use crate::{Dialect, Inner, dataverse, finops};
+
+/// Where the service is, as its caller writes it.
+#[derive(Debug, Clone)]
+pub(crate) struct Site {
+    /// `http://127.0.0.1:4711`.
+    pub base: String,
+    /// `/api/data/v9.2`, without a slash at its end.
+    pub root: String,
+}
+
+/// Rows that operations of a change set wrote, by Content-ID: `accounts(6a8f…)`.
+pub(crate) type References = HashMap<String, String>;
+
+/// A refusal on its way out of a transaction.
+struct Refused(Response);
+
+impl From<rusqlite::Error> for Refused {
+    fn from(error: rusqlite::Error) -> Self {
+        tracing::error!(%error, "the store failed");
+        Self(failure(&error.to_string()))
+    }
+}
+
+fn failure(message: &str) -> Response {
+    let error = serde_json::json!({"error": {"code": "0x80040216", "message": message}});
+    crate::exchange::json(500, error.to_string().into_bytes())
+}
+
+/// An error body in the words of the dialect.
+pub(crate) fn error(dialect: Dialect, status: u16, code: &str, message: &str) -> Response {
+    match dialect {
+        Dialect::Dataverse => dataverse::error(status, code, message),
+        Dialect::Finops => finops::error(status, message),
+    }
+}
+
+fn read(inner: &Inner, site: &Site, connection: &Connection, request: &Request) -> Response {
+    match inner.store.dialect {
+        Dialect::Dataverse => dataverse::read(&inner.store, site, connection, request),
+        Dialect::Finops => finops::read(&inner.store, site, connection, request),
+    }
+}
+
+fn write(
+    inner: &Inner,
+    site: &Site,
+    session: &mut Session<'_>,
+    references: &References,
+    request: &Request,
+) -> (Response, Option<String>) {
+    match inner.store.dialect {
+        Dialect::Dataverse => dataverse::write(site, session, references, request),
+        Dialect::Finops => finops::write(site, session, references, request),
+    }
+}
+
+/// Answers one request that is not a batch.
+pub(crate) fn single(inner: &Inner, site: &Site, request: &Request) -> Response {
+    let response = if matches!(request.method.as_str(), "GET" | "HEAD") {
+        inner.store.read(|connection| Ok::<_, Refused>(read(inner, site, connection, request)))
+    } else {
+        inner.store.write(true, |session| {
+            let (response, _) = write(inner, site, session, &References::new(), request);
+            if response.status < 400 { Ok(response) } else { Err(Refused(response)) }
+        })
+    };
+    response.unwrap_or_else(|Refused(response)| response)
+}
+
+/// Answers a batch.
+pub(crate) fn whole(inner: &Inner, site: &Site, request: &Request) -> Response {
+    let dialect = inner.store.dialect;
+    let content_type = header(&request.headers, "content-type").unwrap_or_default();
+    let items = match batch::parse_requests(content_type, &request.body) {
+        Ok(items) => items,
+        Err(refusal @ BatchError::TooManyOperations) => {
+            return error(dialect, 400, "0x80060888", &refusal.to_string());
+        }
+        Err(refusal) => return error(dialect, 400, "0x80060888", &refusal.to_string()),
+    };
+    let goes_on = preference(request, "odata.continue-on-error")
+        .or_else(|| preference(request, "continue-on-error"))
+        .is_some_and(|value| value != "false");
+    let mut answers = Vec::with_capacity(items.len());
+    let mut status = 200;
+    let mut rest = items.as_slice();
+    while let Some(item) = rest.first() {
+        let refused = match item {
+            // Reads that follow each other see one state of the store, and wait for it once.
+            Item::Single(first) if first.method == "GET" => {
+                let reads = rest
+                    .iter()
+                    .map_while(|item| match item {
+                        Item::Single(read) if read.method == "GET" => Some(read),
+                        _ => None,
+                    })
+                    .collect::<Vec<_>>();
+                let (answered, refused) = read_all(inner, site, &reads, goes_on);
+                rest = &rest[answered.len()..];
+                answers.extend(answered.into_iter().map(Item::Single));
+                refused
+            }
+            Item::Single(one) => {
+                rest = &rest[1..];
+                let mut answer = strike(inner, one).unwrap_or_else(|| single(inner, site, one));
+                answer.content_id.clone_from(&one.content_id);
+                let refused = (answer.status >= 400).then_some(answer.status);
+                answers.push(Item::Single(answer));
+                refused
+            }
+            Item::ChangeSet(operations) => {
+                rest = &rest[1..];
+                match change_set(inner, site, operations) {
+                    Ok(applied) => {
+                        answers.push(Item::ChangeSet(applied));
+                        None
+                    }
+                    Err(refusal) => {
+                        let status = refusal.status;
+                        answers.push(Item::Single(refusal));
+                        Some(status)
+                    }
+                }
+            }
+        };
+        if let Some(refused) = refused
+            && !goes_on
+        {
+            // Dataverse says by the status of the whole that it stopped; F&O only inside.
+            if dialect == Dialect::Dataverse {
+                status = refused;
+            }
+            break;
+        }
+    }
+    let (content_type, body) = batch::encode_responses(&answers);
+    Response {
+        status,
+        headers: vec![("Content-Type".into(), content_type), ("OData-Version".into(), "4.0".into())],
+        body,
+        content_id: None,
+    }
+}
+
+fn read_all(inner: &Inner, site: &Site, reads: &[&Request], goes_on: bool) -> (Vec<Response>, Option<u16>) {
+    let mut answers = Vec::with_capacity(reads.len());
+    let mut refused = None;
+    let outcome = inner.store.read(|connection| {
+        for request in reads {
+            let mut answer = strike(inner, request).unwrap_or_else(|| read(inner, site, connection, request));
+            answer.content_id.clone_from(&request.content_id);
+            let status = answer.status;
+            answers.push(answer);
+            if status >= 400 {
+                refused = Some(status);
+                if !goes_on {
+                    break;
+                }
+            }
+        }
+        Ok::<_, Refused>(())
+    });
+    if let Err(Refused(response)) = outcome {
+        refused = Some(response.status);
+        answers.push(response);
+    }
+    (answers, refused)
+}
+
+/// Applies all operations, or refuses them with the answer to the one that failed.
+fn change_set(inner: &Inner, site: &Site, operations: &[Request]) -> Result<Vec<Response>, Response> {
+    let dialect = inner.store.dialect;
+    let outcome = inner.store.write(true, |session| {
+        let mut references = References::new();
+        let mut answers = Vec::with_capacity(operations.len());
+        for (number, request) in operations.iter().enumerate() {
+            let refuse = |mut response: Response| {
+                response.content_id.clone_from(&request.content_id);
+                Refused(response)
+            };
+            if request.method == "GET" {
+                let message = "A change set cannot hold a GET request.";
+                return Err(refuse(error(dialect, 400, "0x80060888", message)));
+            }
+            if let Some(struck) = strike(inner, request) {
+                return Err(refuse(struck));
+            }
+            let (mut response, written) = write(inner, site, session, &references, request);
+            if response.status >= 400 {
+                return Err(refuse(response));
+            }
+            if let Some(written) = written {
+                let id = request.content_id.clone().unwrap_or_else(|| (number + 1).to_string());
+                references.insert(id, written);
+            }
+            response.content_id.clone_from(&request.content_id);
+            answers.push(response);
+        }
+        Ok(answers)
+    });
+    outcome.map_err(|Refused(response)| response)
+}
+
+/// A fault that was ordered for operations inside batches.
+fn strike(inner: &Inner, request: &Request) -> Option<Response> {
+    match inner.faults.strike(true, &request.method, &request.url, &request.body)? {
+        FaultAction::Answer { status, code, message, retry_after, .. } => {
+            Some(ordered(inner.store.dialect, status, &code, &message, retry_after.map(|after| after.to_string())))
+        }
+        _ => None,
+    }
+}
+
+/// The answer that a fault rule orders.
+pub(crate) fn ordered(
+    dialect: Dialect,
+    status: u16,
+    code: &str,
+    message: &str,
+    retry_after: Option<String>,
+) -> Response {
+    let mut response = match dialect {
+        Dialect::Finops if !code.is_empty() => finops::error_with_code(status, code, message),
+        _ => error(dialect, status, code, message),
+    };
+    if let Some(after) = retry_after {
+        response.headers.push(("Retry-After".into(), after));
+    }
+    response
+}
+
+/// Puts the path of an earlier row in the place of a reference such as `$1` or `$1/name`.
+pub(crate) fn resolve<'a>(references: &References, path: &'a str) -> std::borrow::Cow<'a, str> {
+    let Some(rest) = path.trim_start_matches('/').strip_prefix('$') else { return path.into() };
+    let length = rest.find(['/', '?']).unwrap_or(rest.len());
+    match references.get(&rest[..length]) {
+        Some(row) => format!("{row}{}", &rest[length..]).into(),
+        None => path.into(),
+    }
+}

@@ -1,0 +1,126 @@
+//! Request bodies: a JSON object as its members, each still in its own JSON.
+//!
+//! Owns reading them without going through binary numbers, and the seeding of rows. What a member means is the
+//! dialect's business.
+
+use std::fmt;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow, bail};
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::catalogue::Table;
+use crate::cell;
+use crate::session::{Refusal, Session};
+use crate::store;
+
+/// Members of a JSON object in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Members<'a>(pub Vec<(String, &'a str)>);
+
+impl<'a> Members<'a> {
+    /// Reads an object. An empty body is an object without members.
+    pub fn parse(body: &'a [u8]) -> Result<Self, String> {
+        if body.iter().all(u8::is_ascii_whitespace) {
+            return Ok(Self::default());
+        }
+        serde_json::from_slice(body).map_err(|error| error.to_string())
+    }
+
+    pub fn get(&self, name: &str) -> Option<&'a str> {
+        self.0.iter().find(|(own, _)| own == name).map(|(_, json)| *json)
+    }
+}
+
+impl<'de: 'a, 'a> serde::Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Vec<(String, &'de str)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::with_capacity(32);
+                while let Some((name, value)) = map.next_entry::<String, &'de RawValue>()? {
+                    members.push((name, value.get()));
+                }
+                Ok(members)
+            }
+        }
+        deserializer.deserialize_map(Reader).map(Members)
+    }
+}
+
+/// Adds a row, or changes the row with its key.
+pub(crate) fn seed(session: &mut Session<'_>, table: &Arc<Table>, row: &Map<String, Value>) -> anyhow::Result<()> {
+    let mut given = Vec::with_capacity(row.len());
+    for (name, value) in row {
+        if name.starts_with('@') {
+            continue;
+        }
+        let at = table
+            .property(name)
+            .or_else(|| table.columns.iter().position(|column| column.definition.name == *name))
+            .with_context(|| format!("{} has no column {name}", table.name()))?;
+        let cell = table.parse(at, &value.to_string()).map_err(|unfit| anyhow!("{name}: {unfit:?}"))?;
+        given.push((at, cell));
+    }
+    let mut cells = table.empty_row();
+    for (at, cell) in &given {
+        cells[*at] = cell.clone();
+    }
+    let has_own_key = table.primary_id.is_none_or(|at| cells[at] != cell::NULL);
+    let mut found = None;
+    if has_own_key {
+        found = store::find(session.connection(), &table.row_key(&cells))?;
+    } else {
+        for number in 0..table.alternate_keys.len() {
+            if let Some(key) = table.alternate_key(number, &cells) {
+                found = store::find_by_alternate(session.connection(), &key)?;
+            }
+            if found.is_some() {
+                break;
+            }
+        }
+    }
+    let outcome = match found {
+        None => session.insert(table, cells),
+        Some(found) => {
+            let mut cells = table.owned_cells(&found.data);
+            for (at, cell) in given {
+                cells[at] = cell;
+            }
+            session.update(table, &found, cells)
+        }
+    };
+    match outcome {
+        Ok(_) => Ok(()),
+        Err(Refusal::Store(error)) => Err(error.into()),
+        Err(Refusal::Duplicate(Some(number))) => bail!("its key {} is taken", table.alternate_keys[number].0),
+        Err(refusal) => bail!("it cannot be kept: {refusal:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_keep_their_spelling() {
+        let members = Members::parse(br#"{"a":1.10,"b\u0041":{"c":[1,2]},"d":null}"#).expect("reads");
+        assert_eq!(
+            members.0,
+            [("a".to_owned(), "1.10"), ("bA".to_owned(), r#"{"c":[1,2]}"#), ("d".to_owned(), "null")]
+        );
+        assert_eq!(members.get("d"), Some("null"));
+        assert!(Members::parse(b" ").expect("empty").0.is_empty());
+        for broken in ["[1]", "{", "{\"a\":}", "null", "\u{fffd}"] {
+            assert!(Members::parse(broken.as_bytes()).is_err(), "{broken}");
+        }
+    }
+}

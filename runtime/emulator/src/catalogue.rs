@@ -1,0 +1,439 @@
+//! The tables of one system, compiled for use: columns by property, keys by column index.
+//!
+//! Owns names and what follows from a definition; knows neither rows nor requests.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use dualwright_odata::Literal;
+use uuid::Uuid;
+
+use crate::Dialect;
+use crate::cell::{self, Cell, Unfit};
+use crate::definition::{
+    ColumnDefinition, ColumnKind, KeyDefinition, NO_YES, OptionDefinition, TableDefinition, TargetDefinition, no_yes,
+};
+
+/// All tables.
+#[derive(Debug, Default)]
+pub(crate) struct Catalogue {
+    by_set: BTreeMap<String, Arc<Table>>,
+    by_name: HashMap<String, Arc<Table>>,
+    pub enums: BTreeMap<String, Vec<OptionDefinition>>,
+}
+
+/// One table.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub dialect: Dialect,
+    /// Its place in the store, never given to another table.
+    pub number: i64,
+    pub definition: TableDefinition,
+    pub columns: Vec<Column>,
+    by_property: HashMap<String, usize>,
+    navigation: HashMap<String, (usize, String)>,
+    /// The id column (Dataverse).
+    pub primary_id: Option<usize>,
+    /// Key columns (F&O).
+    pub key: Vec<usize>,
+    /// Further unique keys (Dataverse).
+    pub alternate_keys: Vec<(String, Vec<usize>)>,
+    /// `dataAreaId` when it is part of the key (F&O).
+    pub company: Option<usize>,
+    pub server: ServerColumns,
+    /// Receipts, fences and the change feed: neither audited nor fed.
+    pub is_bookkeeping: bool,
+    /// The column whose value is the row's own place, so that its order is the order of rows.
+    pub clustered: Option<usize>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Column {
+    pub definition: ColumnDefinition,
+    /// Name on the wire: a lookup travels as `_name_value`.
+    pub property: String,
+    /// `"name":`, ready to be written.
+    pub label: String,
+    pub empty: Cell,
+}
+
+/// Columns that the system fills itself (Dataverse).
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct ServerColumns {
+    pub version: Option<usize>,
+    pub created: Option<usize>,
+    pub modified: Option<usize>,
+    pub state: Option<usize>,
+    pub status: Option<usize>,
+}
+
+impl ServerColumns {
+    /// Whether a column says when or how often a row was written, and not what is in it.
+    pub fn is_stamp(&self, column: usize) -> bool {
+        [self.version, self.created, self.modified].contains(&Some(column))
+    }
+}
+
+impl Catalogue {
+    pub fn by_set(&self, set: &str) -> Option<&Arc<Table>> {
+        self.by_set.get(set)
+    }
+
+    pub fn by_name(&self, name: &str) -> Option<&Arc<Table>> {
+        self.by_name.get(name)
+    }
+
+    pub fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
+        self.by_set.values()
+    }
+
+    pub fn by_number(&self, number: i64) -> Option<&Arc<Table>> {
+        self.tables().find(|table| table.number == number)
+    }
+
+    /// Compiles the definitions with their numbers.
+    pub fn new(dialect: Dialect, definitions: Vec<(i64, TableDefinition)>) -> anyhow::Result<Self> {
+        let mut catalogue = Self::default();
+        catalogue.enums.insert(NO_YES.to_owned(), no_yes());
+        for (number, definition) in definitions {
+            for column in &definition.columns {
+                if let Some(name) = &column.enumeration
+                    && !column.options.is_empty()
+                {
+                    catalogue.enums.insert(name.clone(), column.options.clone());
+                }
+            }
+            let name = definition.name.clone();
+            let table = Arc::new(
+                Table::new(dialect, number, definition).with_context(|| format!("table {name} does not fit"))?,
+            );
+            ensure!(
+                catalogue.by_set.insert(table.definition.set.clone(), Arc::clone(&table)).is_none(),
+                "two tables have the set {}",
+                table.definition.set
+            );
+            ensure!(catalogue.by_name.insert(name, table).is_none(), "two tables have one name");
+        }
+        Ok(catalogue)
+    }
+}
+
+impl Table {
+    fn new(dialect: Dialect, number: i64, definition: TableDefinition) -> anyhow::Result<Self> {
+        definition.check()?;
+        let columns = definition
+            .columns
+            .iter()
+            .map(|column| {
+                let property = match (dialect, column.kind) {
+                    (Dialect::Dataverse, ColumnKind::Lookup) => format!("_{}_value", column.name),
+                    _ => column.name.clone(),
+                };
+                Column {
+                    label: format!("\"{property}\":"),
+                    property,
+                    empty: cell::empty(dialect, column),
+                    definition: column.clone(),
+                }
+            })
+            .collect::<Vec<_>>();
+        let index = |name: &str| columns.iter().position(|column| column.definition.name == name);
+        let known = |name: &String| index(name).with_context(|| format!("its key names {name}, which is no column"));
+        let key = definition.key.iter().map(known).collect::<anyhow::Result<Vec<_>>>()?;
+        let alternate_keys = definition
+            .alternate_keys
+            .iter()
+            .map(|key| Ok((key.name.clone(), key.columns.iter().map(known).collect::<anyhow::Result<Vec<_>>>()?)))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        ensure!(dialect == Dialect::Dataverse || !key.is_empty(), "it has no key");
+        ensure!(alternate_keys.len() < 256, "it has more keys than can be numbered");
+        let server = match dialect {
+            Dialect::Finops => ServerColumns::default(),
+            Dialect::Dataverse => ServerColumns {
+                version: index(VERSION),
+                created: index(CREATED),
+                modified: index(MODIFIED),
+                state: index("statecode"),
+                status: index("statuscode"),
+            },
+        };
+        let navigation = definition
+            .columns
+            .iter()
+            .enumerate()
+            .flat_map(|(at, column)| {
+                column.targets.iter().map(move |target| {
+                    let name = target.navigation_property.as_deref().unwrap_or(&column.name);
+                    (name.to_owned(), (at, target.table.clone()))
+                })
+            })
+            .collect();
+        Ok(Self {
+            dialect,
+            number,
+            by_property: columns.iter().enumerate().map(|(at, column)| (column.property.clone(), at)).collect(),
+            navigation,
+            primary_id: definition.primary_id.as_deref().and_then(index),
+            company: index("dataAreaId").filter(|at| key.contains(at)),
+            key,
+            alternate_keys,
+            server,
+            is_bookkeeping: LINK_PACKAGE.contains(&definition.set.as_str()),
+            clustered: (definition.set == CHANGES).then(|| index("ControlNumber")).flatten(),
+            definition,
+            columns,
+        })
+    }
+
+    pub fn set(&self) -> &str {
+        &self.definition.set
+    }
+
+    pub fn name(&self) -> &str {
+        &self.definition.name
+    }
+
+    /// The column behind a property on the wire.
+    pub fn property(&self, name: &str) -> Option<usize> {
+        self.by_property.get(name).copied()
+    }
+
+    /// The lookup column behind a navigation property, and the table it points to.
+    pub fn navigation(&self, name: &str) -> Option<(usize, &str)> {
+        self.navigation.get(name).map(|(at, table)| (*at, table.as_str()))
+    }
+
+    /// Raises a JSON value to a cell of one of the columns.
+    pub fn parse(&self, column: usize, json: &str) -> Result<Cell, Unfit> {
+        let cell = cell::parse(self.dialect, &self.columns[column].definition, json)?;
+        // Legal entities are kept in lower case, whatever was sent.
+        Ok(if Some(column) == self.company { Cell::Owned(cell.to_lowercase()) } else { cell })
+    }
+
+    /// The cells of a stored row, those of younger columns included.
+    pub fn cells<'a>(&'a self, data: &'a str, cells: &mut Vec<&'a str>) {
+        cell::split(data, cells);
+        for column in self.columns.iter().skip(cells.len()) {
+            cells.push(&column.empty);
+        }
+    }
+
+    /// A stored row to be changed.
+    pub fn owned_cells(&self, data: &str) -> Vec<Cell> {
+        let mut cells = Vec::with_capacity(self.columns.len());
+        cell::split(data, &mut cells);
+        let mut owned = cells.into_iter().map(|cell| Cell::Owned(cell.to_owned())).collect::<Vec<_>>();
+        owned.extend(self.columns.iter().skip(owned.len()).map(|column| column.empty.clone()));
+        owned
+    }
+
+    pub fn empty_row(&self) -> Vec<Cell> {
+        self.columns.iter().map(|column| column.empty.clone()).collect()
+    }
+
+    fn key_start(&self) -> Vec<u8> {
+        let mut key = Vec::with_capacity(64);
+        key.extend_from_slice(&u32::try_from(self.number).unwrap_or(u32::MAX).to_be_bytes());
+        key
+    }
+
+    /// Where a row is in the store: by its id, or by its key cells.
+    pub fn id_key(&self, id: Uuid) -> Vec<u8> {
+        let mut key = self.key_start();
+        key.extend_from_slice(id.as_bytes());
+        key
+    }
+
+    pub fn row_key<C: AsRef<str>>(&self, cells: &[C]) -> Vec<u8> {
+        match self.primary_id {
+            Some(at) => self.id_key(self.id_of(&cells[at]).unwrap_or_default()),
+            None => {
+                let mut key = self.key_start();
+                for &at in &self.key {
+                    cell::push_key(&mut key, cells[at].as_ref());
+                }
+                key
+            }
+        }
+    }
+
+    pub fn id_of<C: AsRef<str>>(&self, cell: &C) -> Option<Uuid> {
+        Uuid::parse_str(cell.as_ref().trim_matches('"')).ok()
+    }
+
+    /// The entry of one alternate key; `None` when a part is null, because such rows are not held apart.
+    pub fn alternate_key<C: AsRef<str>>(&self, number: usize, cells: &[C]) -> Option<Vec<u8>> {
+        let columns = &self.alternate_keys[number].1;
+        if columns.iter().any(|&at| cells[at].as_ref() == cell::NULL) {
+            return None;
+        }
+        Some(self.alternate_key_of(number, columns.iter().map(|&at| cells[at].as_ref())))
+    }
+
+    pub fn alternate_key_of<'a>(&self, number: usize, cells: impl Iterator<Item = &'a str>) -> Vec<u8> {
+        let mut key = self.key_start();
+        key.push(u8::try_from(number).unwrap_or(u8::MAX));
+        for cell in cells {
+            cell::push_key(&mut key, cell);
+        }
+        key
+    }
+
+    /// The cell of a value that stood in a key or filter; `None` when no row can have it.
+    pub fn cell_of(&self, column: usize, literal: &Literal) -> Option<Cell> {
+        self.parse(column, &cell::json_of(literal)).ok()
+    }
+
+    /// How a person writes the row's key: the id, or `dataAreaId='usmf',CustomerGroupId='10'`.
+    pub fn shown_key<C: AsRef<str>>(&self, cells: &[C]) -> String {
+        match self.primary_id {
+            Some(at) => cells[at].as_ref().trim_matches('"').to_owned(),
+            None => {
+                let parts = self.key.iter().map(|&at| {
+                    let literal = cell::literal(self.columns[at].definition.kind, cells[at].as_ref());
+                    format!("{}={literal}", self.columns[at].property)
+                });
+                parts.collect::<Vec<_>>().join(",")
+            }
+        }
+    }
+}
+
+pub(crate) const VERSION: &str = "versionnumber";
+const CREATED: &str = "createdon";
+const MODIFIED: &str = "modifiedon";
+
+/// The feed of row changes that the link installs on F&O.
+pub(crate) const CHANGES: &str = "DualwrightChanges";
+/// Receipts, by dialect: set and the column with the transaction id.
+pub(crate) const RECEIPTS: [(&str, &str); 2] =
+    [("DualwrightReceipts", "TransactionId"), ("dualwright_receipts", "dualwright_transactionid")];
+const LINK_PACKAGE: [&str; 5] =
+    ["DualwrightReceipts", "DualwrightFences", CHANGES, "dualwright_receipts", "dualwright_fences"];
+
+fn column(name: &str, kind: ColumnKind) -> ColumnDefinition {
+    ColumnDefinition { name: name.to_owned(), kind, ..ColumnDefinition::default() }
+}
+
+fn text(name: &str, max_length: u32, required: bool) -> ColumnDefinition {
+    ColumnDefinition { max_length: Some(max_length), required, ..column(name, ColumnKind::Text) }
+}
+
+/// Adds what every table of the system has without saying so.
+pub(crate) fn completed(dialect: Dialect, mut definition: TableDefinition) -> TableDefinition {
+    let add = |definition: &mut TableDefinition, new: ColumnDefinition| {
+        if !definition.columns.iter().any(|own| own.name == new.name) {
+            definition.columns.push(new);
+        }
+    };
+    match dialect {
+        Dialect::Dataverse => {
+            let id = definition.primary_id.clone().unwrap_or_else(|| format!("{}id", definition.name));
+            add(&mut definition, column(&id, ColumnKind::Guid));
+            definition.primary_id = Some(id);
+            for (name, kind) in
+                [(CREATED, ColumnKind::Datetime), (MODIFIED, ColumnKind::Datetime), (VERSION, ColumnKind::Bigint)]
+            {
+                add(&mut definition, ColumnDefinition { read_only: true, ..column(name, kind) });
+            }
+            for own in &mut definition.columns {
+                if own.kind == ColumnKind::Lookup && own.targets.is_empty() {
+                    // A lookup to nowhere cannot be set; it still can be read.
+                    own.read_only = true;
+                }
+                for target in &mut own.targets {
+                    if target.navigation_property.is_none() {
+                        target.navigation_property = Some(own.name.clone());
+                    }
+                }
+            }
+        }
+        Dialect::Finops => {
+            for name in definition.key.clone() {
+                add(&mut definition, text(&name, if name == "dataAreaId" { 4 } else { 60 }, true));
+            }
+        }
+    }
+    definition
+}
+
+/// The tables that the link installs on each system.
+pub(crate) fn link_package(dialect: Dialect) -> Vec<TableDefinition> {
+    match dialect {
+        Dialect::Dataverse => {
+            let table = |name: &str, key: &str, columns: Vec<ColumnDefinition>| TableDefinition {
+                name: name.to_owned(),
+                set: format!("{name}s"),
+                primary_id: Some(format!("{name}id")),
+                primary_name: Some(key.to_owned()),
+                alternate_keys: vec![KeyDefinition { name: format!("{key}_key"), columns: vec![key.to_owned()] }],
+                columns,
+                ..TableDefinition::default()
+            };
+            vec![
+                table(
+                    "dualwright_receipt",
+                    "dualwright_transactionid",
+                    vec![text("dualwright_transactionid", 100, true), text("dualwright_tenant", 100, false)],
+                ),
+                table(
+                    "dualwright_fence",
+                    "dualwright_partition",
+                    vec![text("dualwright_partition", 200, true), column("dualwright_epoch", ColumnKind::Bigint)],
+                ),
+            ]
+        }
+        Dialect::Finops => {
+            let table = |name: &str, set: &str, key: &str, columns: Vec<ColumnDefinition>| TableDefinition {
+                name: name.to_owned(),
+                set: set.to_owned(),
+                entity: Some(name.to_owned()),
+                entity_name: Some(format!("{name}Entity")),
+                key: vec![key.to_owned()],
+                columns,
+                ..TableDefinition::default()
+            };
+            let read_only = |mut column: ColumnDefinition| {
+                column.read_only = true;
+                column
+            };
+            vec![
+                table(
+                    "DualwrightReceipt",
+                    "DualwrightReceipts",
+                    "TransactionId",
+                    vec![text("TransactionId", 100, true), text("Tenant", 100, false)],
+                ),
+                table(
+                    "DualwrightFence",
+                    "DualwrightFences",
+                    "PartitionId",
+                    vec![text("PartitionId", 200, true), column("Epoch", ColumnKind::Bigint)],
+                ),
+                table(
+                    "DualwrightChange",
+                    CHANGES,
+                    "ControlNumber",
+                    [
+                        column("ControlNumber", ColumnKind::Bigint),
+                        column("TransactionId", ColumnKind::Text),
+                        column("TransactionSize", ColumnKind::Int),
+                        column("Collection", ColumnKind::Text),
+                        column("Operation", ColumnKind::Text),
+                        column("Row", ColumnKind::Memo),
+                        column("Before", ColumnKind::Memo),
+                        column("Origin", ColumnKind::Text),
+                    ]
+                    .map(read_only)
+                    .to_vec(),
+                ),
+            ]
+        }
+    }
+}
+
+/// The navigation properties of a lookup column.
+pub(crate) fn targets(column: &ColumnDefinition) -> impl Iterator<Item = (&TargetDefinition, &str)> {
+    column.targets.iter().map(|target| (target, target.navigation_property.as_deref().unwrap_or(&column.name)))
+}

@@ -1,0 +1,214 @@
+//! Change tracking: what became of a table since a link was given out.
+//!
+//! Owns the two kinds of links. A link holds the version up to which everything was seen; an enumeration takes that version
+//! before its first page, so whatever changes meanwhile comes again with the first delta, and nothing is missed.
+
+use std::sync::Arc;
+
+use dualwright_odata::batch::{self, Response};
+use dualwright_odata::url::Resource;
+use rusqlite::params;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{BAD_QUERY, PAGE_MAX, error, failed, now_seconds, push_link, selection};
+use crate::batch::Site;
+use crate::catalogue::Table;
+use crate::exchange::{self, json, with_header};
+use crate::render::{self, Surroundings};
+use crate::store::{self, Store};
+
+/// How long a link is good (`ExpireChangeTrackingInDays`).
+const LINK_SECONDS_MAX: i64 = 7 * 24 * 60 * 60;
+/// `ExpiredVersionStamp`.
+const EXPIRED: &str = "0x80044352";
+/// The newest version whose links are void, in the store's settings.
+const EXPIRED_UPTO: &str = "expired_upto";
+
+/// Voids every link that was given out until now.
+pub(crate) fn expire_links(store: &Store) -> anyhow::Result<()> {
+    let counter = store.read(|connection| store::setting::<i64>(connection, "counter"))?.unwrap_or(0);
+    store.set_setting(EXPIRED_UPTO, counter)?;
+    Ok(())
+}
+
+/// What is asked of the feed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Request {
+    /// Every row there is, and then a link. `upto` is set from the second page on.
+    Enumerate { after: i64, upto: Option<i64> },
+    /// What changed after version `from`, up to `upto`: rows whose version is above `after`, then deletes.
+    Changes { from: i64, upto: Option<i64>, after: i64, deletes: bool, issued: i64 },
+}
+
+/// What the last page leads to.
+#[derive(Debug, Serialize, Deserialize)]
+struct DeltaToken {
+    version: i64,
+    issued: i64,
+}
+
+impl Request {
+    /// Whether a request of a set is one of the feed.
+    pub fn of(resource: &Resource, request: &batch::Request) -> Result<Option<Self>, Response> {
+        let malformed = || error(400, BAD_QUERY, "Malformed delta token.");
+        let feed = if let Some(token) = resource.option("$deltatoken") {
+            let token: DeltaToken = exchange::unseal(token).ok_or_else(malformed)?;
+            Self::Changes {
+                from: token.version,
+                upto: None,
+                after: token.version,
+                deletes: false,
+                issued: token.issued,
+            }
+        } else if let Some(token) = resource.option("$skiptoken") {
+            // A token of a plain query is not one of ours.
+            match exchange::unseal(token) {
+                Some(feed) => feed,
+                None => return Ok(None),
+            }
+        } else if exchange::preference(request, "odata.track-changes").is_some() {
+            Self::Enumerate { after: 0, upto: None }
+        } else {
+            return Ok(None);
+        };
+        for name in ["$filter", "$orderby", "$expand", "$top"] {
+            if resource.option(name).is_some() {
+                let message = format!("The {name} query parameter isn't supported when change tracking is requested.");
+                return Err(error(400, BAD_QUERY, &message));
+            }
+        }
+        Ok(Some(feed))
+    }
+
+    pub fn answer(
+        self,
+        site: &Site,
+        around: Surroundings<'_>,
+        table: &Arc<Table>,
+        resource: &Resource,
+        request: &batch::Request,
+    ) -> Result<Response, Response> {
+        let rows_max = exchange::page_size(request, PAGE_MAX);
+        let page = Page { site, around, table, selection: selection(around, table, resource, request)?, rows_max };
+        let counter = store::setting::<i64>(around.connection, "counter").map_err(|error| failed(&error))?.unwrap_or(0);
+        let mut body = super::context(site, &format!("{}/$delta", table.set()));
+        body.extend_from_slice(b",\"value\":[");
+        let (next, upto) = match self {
+            Self::Enumerate { after, upto } => {
+                let upto = upto.unwrap_or(counter);
+                (page.enumerate(after, upto, &mut body), upto)
+            }
+            Self::Changes { from, upto, after, deletes, issued } => {
+                let expired: i64 =
+                    store::setting(around.connection, EXPIRED_UPTO).map_err(|error| failed(&error))?.unwrap_or(-1);
+                if from <= expired || now_seconds() - issued > LINK_SECONDS_MAX || from > counter {
+                    let message = "Version stamp associated with the client has expired. Please perform a full sync.";
+                    return Err(error(410, EXPIRED, message));
+                }
+                let upto = upto.unwrap_or(counter);
+                (page.changes(from, upto, after, deletes, issued, &mut body), upto)
+            }
+        };
+        let next = next.map_err(|error| failed(&error))?;
+        body.push(b']');
+        match next {
+            Some(next) => {
+                push_link(&mut body, "nextLink", site, table, resource, "$skiptoken", &exchange::seal(&next));
+            }
+            None => {
+                let token = DeltaToken { version: upto, issued: now_seconds() };
+                push_link(&mut body, "deltaLink", site, table, resource, "$deltatoken", &exchange::seal(&token));
+            }
+        }
+        body.push(b'}');
+        Ok(with_header(json(200, body), "Preference-Applied", "odata.track-changes"))
+    }
+}
+
+struct Page<'a> {
+    site: &'a Site,
+    around: Surroundings<'a>,
+    table: &'a Arc<Table>,
+    selection: render::Selection,
+    rows_max: usize,
+}
+
+impl Page<'_> {
+    fn enumerate(&self, after: i64, upto: i64, body: &mut Vec<u8>) -> rusqlite::Result<Option<Request>> {
+        const WITHIN: i64 = (1 << store::PLACE_BITS) - 1;
+        let (mut rows, mut last, mut next) = (0, after, None);
+        store::scan(self.around.connection, self.table, after, i64::MAX, false, &mut |id, version, data| {
+            if rows == self.rows_max {
+                next = Some(Request::Enumerate { after: last, upto: Some(upto) });
+                return Ok(false);
+            }
+            let mut cells = Vec::with_capacity(self.table.columns.len());
+            self.table.cells(data, &mut cells);
+            separate(body, rows);
+            render::write_row(body, self.around, self.table, &cells, version, &self.selection)?;
+            rows += 1;
+            last = id & WITHIN;
+            Ok(true)
+        })?;
+        Ok(next)
+    }
+
+    fn changes(
+        &self,
+        from: i64,
+        upto: i64,
+        after: i64,
+        deletes: bool,
+        issued: i64,
+        body: &mut Vec<u8>,
+    ) -> rusqlite::Result<Option<Request>> {
+        let next = |after, deletes| Some(Request::Changes { from, upto: Some(upto), after, deletes, issued });
+        let mut rows = 0;
+        let mut last = after;
+        if !deletes {
+            let mut statement = self.around.connection.prepare_cached(
+                "SELECT version, data FROM row WHERE number = ?1 AND version > ?2 AND version <= ?3 ORDER BY version",
+            )?;
+            let mut found = statement.query(params![self.table.number, after, upto])?;
+            while let Some(row) = found.next()? {
+                if rows == self.rows_max {
+                    return Ok(next(last, false));
+                }
+                let version: i64 = row.get(0)?;
+                let data = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
+                let mut cells = Vec::with_capacity(self.table.columns.len());
+                self.table.cells(data, &mut cells);
+                separate(body, rows);
+                render::write_row(body, self.around, self.table, &cells, version, &self.selection)?;
+                rows += 1;
+                last = version;
+            }
+            last = from;
+        }
+        let mut statement = self.around.connection.prepare_cached(
+            "SELECT version, key FROM tombstone WHERE number = ?1 AND version > ?2 AND version <= ?3 ORDER BY version",
+        )?;
+        let mut found = statement.query(params![self.table.number, last, upto])?;
+        while let Some(row) = found.next()? {
+            if rows == self.rows_max {
+                return Ok(next(last, true));
+            }
+            last = row.get(0)?;
+            let key = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
+            let id = key.get(4..).and_then(|id| Uuid::from_slice(id).ok()).unwrap_or_default();
+            let context = format!("{}{}/$metadata#{}/$deletedEntity", self.site.base, self.site.root, self.table.set());
+            separate(body, rows);
+            let entry = serde_json::json!({"@odata.context": context, "id": id, "reason": "deleted"});
+            body.extend_from_slice(entry.to_string().as_bytes());
+            rows += 1;
+        }
+        Ok(None)
+    }
+}
+
+fn separate(body: &mut Vec<u8>, rows: usize) {
+    if rows > 0 {
+        body.push(b',');
+    }
+}

@@ -1,0 +1,396 @@
+//! One change set while it is being applied.
+//!
+//! Owns what a write means for the store: keys, links, versions, tombstones, and the records of it (audit, feed) that
+//! stand or fall with it. Knows nothing of how a change was asked for; values come in as cells that fit their columns.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use dualwright_odata::literal::format_date_time;
+use rusqlite::{Connection, Transaction, params};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::Dialect;
+use crate::catalogue::{CHANGES, Catalogue, RECEIPTS, Table};
+use crate::cell::{self, Cell};
+use crate::render;
+use crate::store::{self, Found, PLACE_BITS};
+
+pub(crate) struct Session<'c> {
+    transaction: Transaction<'c>,
+    pub catalogue: Arc<Catalogue>,
+    counter: i64,
+    /// Whether what is written is audited and fed; a seed is not.
+    recorded: bool,
+    applied: Vec<Applied>,
+    receipt: Option<String>,
+    now: Cell,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operation {
+    Insert,
+    Update,
+    Delete,
+}
+
+impl Operation {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Insert => "Insert",
+            Self::Update => "Update",
+            Self::Delete => "Delete",
+        }
+    }
+}
+
+/// One applied row change.
+struct Applied {
+    table: Arc<Table>,
+    operation: Operation,
+    before: Option<(i64, String)>,
+    after: Option<(i64, String)>,
+}
+
+/// Why a write is refused.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The row's own key, or the alternate key with that number, is taken.
+    Duplicate(Option<usize>),
+    /// A row whose lookup must not be empty refers to it.
+    Referenced {
+        table: String,
+        column: String,
+    },
+    Store(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Refusal {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl<'c> Session<'c> {
+    pub fn new(transaction: Transaction<'c>, catalogue: Arc<Catalogue>, counter: i64, recorded: bool) -> Self {
+        let micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() * 1_000_000);
+        let now = format!("\"{}\"", format_date_time(i64::try_from(micros).unwrap_or(0)));
+        Self { transaction, catalogue, counter, recorded, applied: Vec::new(), receipt: None, now: Cow::Owned(now) }
+    }
+
+    pub fn connection(&self) -> &Connection {
+        &self.transaction
+    }
+
+    const fn next(&mut self) -> i64 {
+        self.counter += 1;
+        self.counter
+    }
+
+    /// Adds a row; `cells` has one cell per column.
+    pub fn insert(&mut self, table: &Arc<Table>, mut cells: Vec<Cell>) -> Result<Found, Refusal> {
+        let version = self.next();
+        if let Some(at) = table.primary_id
+            && cells[at] == cell::NULL
+        {
+            cells[at] = cell::guid_cell(Uuid::now_v7());
+        }
+        let server = table.server;
+        for (column, value) in [(server.state, "0"), (server.status, "1")] {
+            if let Some(at) = column
+                && cells[at] == cell::NULL
+            {
+                cells[at] = Cow::Borrowed(value);
+            }
+        }
+        if let Some(at) = server.created {
+            cells[at] = self.now.clone();
+        }
+        self.stamp(table, &mut cells, version);
+        let id = (table.number << PLACE_BITS) | version;
+        let key = table.row_key(&cells);
+        let data = cell::join(cells.iter().map(AsRef::as_ref));
+        self.transaction
+            .prepare_cached("INSERT INTO row(id, key, version, number, data) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![id, key, version, table.number, data])
+            .map_err(|error| if is_conflict(&error) { Refusal::Duplicate(None) } else { error.into() })?;
+        for number in 0..table.alternate_keys.len() {
+            if let Some(key) = table.alternate_key(number, &cells) {
+                self.add_alternate(number, &key, id)?;
+            }
+        }
+        if table.dialect == Dialect::Dataverse {
+            self.transaction.prepare_cached("DELETE FROM tombstone WHERE key = ?1")?.execute([&key])?;
+            for (place, target) in links(table, &cells) {
+                self.add_link(target, id, place)?;
+            }
+        }
+        if RECEIPTS.iter().any(|(set, _)| *set == table.set()) {
+            let names = RECEIPTS.iter().filter_map(|(_, column)| table.property(column)).next();
+            self.receipt = names.and_then(|at| cell::text_of(&cells[at]).map(Cow::into_owned));
+        }
+        self.record(table, Operation::Insert, None, Some((version, &data)));
+        Ok(Found { id, version, data })
+    }
+
+    /// Replaces the cells of a row.
+    pub fn update(&mut self, table: &Arc<Table>, row: &Found, mut cells: Vec<Cell>) -> Result<Found, Refusal> {
+        let version = self.next();
+        self.stamp(table, &mut cells, version);
+        let mut before = Vec::new();
+        table.cells(&row.data, &mut before);
+        for number in 0..table.alternate_keys.len() {
+            let (old, new) = (table.alternate_key(number, &before), table.alternate_key(number, &cells));
+            if old == new {
+                continue;
+            }
+            if let Some(key) = old {
+                self.transaction.prepare_cached("DELETE FROM alternate WHERE key = ?1")?.execute([key])?;
+            }
+            if let Some(key) = new {
+                self.add_alternate(number, &key, row.id)?;
+            }
+        }
+        if table.dialect == Dialect::Dataverse {
+            let (old, new) = (links(table, &before), links(table, &cells));
+            for (place, target) in old.iter().filter(|link| !new.contains(link)) {
+                self.remove_link(*target, row.id, *place)?;
+            }
+            for (place, target) in new.iter().filter(|link| !old.contains(link)) {
+                self.add_link(*target, row.id, *place)?;
+            }
+        }
+        let data = cell::join(cells.iter().map(AsRef::as_ref));
+        self.transaction
+            .prepare_cached("UPDATE row SET version = ?1, data = ?2 WHERE id = ?3")?
+            .execute(params![version, data, row.id])?;
+        self.record(table, Operation::Update, Some((row.version, &row.data)), Some((version, &data)));
+        Ok(Found { id: row.id, version, data })
+    }
+
+    /// Removes a row. Lookups that point to it are emptied (RemoveLink), unless one of them must not be empty.
+    pub fn delete(&mut self, table: &Arc<Table>, row: &Found) -> Result<(), Refusal> {
+        let mut cells = Vec::new();
+        table.cells(&row.data, &mut cells);
+        let key = table.row_key(&cells);
+        if table.dialect == Dialect::Dataverse {
+            let target = table.primary_id.and_then(|at| table.id_of(&cells[at]));
+            if let Some(target) = target {
+                self.unlink(table, target, row.id)?;
+            }
+            for (place, target) in links(table, &cells) {
+                self.remove_link(target, row.id, place)?;
+            }
+            let version = self.next();
+            self.transaction
+                .prepare_cached("INSERT OR REPLACE INTO tombstone(key, number, version) VALUES (?1, ?2, ?3)")?
+                .execute(params![key, table.number, version])?;
+        }
+        for number in 0..table.alternate_keys.len() {
+            if let Some(key) = table.alternate_key(number, &cells) {
+                self.transaction.prepare_cached("DELETE FROM alternate WHERE key = ?1")?.execute([key])?;
+            }
+        }
+        self.transaction.prepare_cached("DELETE FROM row WHERE id = ?1")?.execute([row.id])?;
+        self.record(table, Operation::Delete, Some((row.version, &row.data)), None);
+        Ok(())
+    }
+
+    fn unlink(&mut self, table: &Table, target: Uuid, own: i64) -> Result<(), Refusal> {
+        for (id, place) in store::links_to(&self.transaction, target, usize::MAX)? {
+            let Some(referring) = self.catalogue.by_number(id >> PLACE_BITS).cloned() else { continue };
+            let Some(column) = referring.columns.get(place) else { continue };
+            let points_here = column.definition.targets.iter().any(|to| to.table == table.name());
+            if id == own || !points_here {
+                continue;
+            }
+            if column.definition.required {
+                return Err(Refusal::Referenced {
+                    table: referring.name().to_owned(),
+                    column: column.definition.name.clone(),
+                });
+            }
+            if let Some(row) = store::find_by_place(&self.transaction, id)? {
+                let mut cells = referring.owned_cells(&row.data);
+                cells[place] = Cow::Borrowed(cell::NULL);
+                self.update(&referring, &row, cells)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn stamp(&self, table: &Table, cells: &mut [Cell], version: i64) {
+        if let Some(at) = table.server.version {
+            cells[at] = Cow::Owned(version.to_string());
+        }
+        if let Some(at) = table.server.modified {
+            cells[at] = self.now.clone();
+        }
+    }
+
+    fn add_alternate(&self, number: usize, key: &[u8], row: i64) -> Result<(), Refusal> {
+        self.transaction
+            .prepare_cached("INSERT INTO alternate VALUES (?1, ?2)")?
+            .execute(params![key, row])
+            .map_err(|error| if is_conflict(&error) { Refusal::Duplicate(Some(number)) } else { error.into() })?;
+        Ok(())
+    }
+
+    fn add_link(&self, target: Uuid, row: i64, place: usize) -> rusqlite::Result<()> {
+        self.transaction.prepare_cached("INSERT OR IGNORE INTO link VALUES (?1, ?2, ?3)")?.execute(params![
+            target.as_bytes().as_slice(),
+            row,
+            column_number(place)
+        ])?;
+        Ok(())
+    }
+
+    fn remove_link(&self, target: Uuid, row: i64, place: usize) -> rusqlite::Result<()> {
+        self.transaction
+            .prepare_cached("DELETE FROM link WHERE target = ?1 AND row = ?2 AND place = ?3")?
+            .execute(params![target.as_bytes().as_slice(), row, column_number(place)])?;
+        Ok(())
+    }
+
+    fn record(
+        &mut self,
+        table: &Arc<Table>,
+        operation: Operation,
+        before: Option<(i64, &str)>,
+        after: Option<(i64, &str)>,
+    ) {
+        if self.recorded && !table.is_bookkeeping {
+            let owned = |side: Option<(i64, &str)>| side.map(|(version, data)| (version, data.to_owned()));
+            self.applied.push(Applied {
+                table: Arc::clone(table),
+                operation,
+                before: owned(before),
+                after: owned(after),
+            });
+        }
+    }
+
+    /// Writes the records and commits; gives the counter from which the next session goes on.
+    pub fn commit(mut self) -> rusqlite::Result<i64> {
+        let change_set = Uuid::now_v7().to_string();
+        let applied = std::mem::take(&mut self.applied);
+        let feed = self.catalogue.by_set(CHANGES).cloned();
+        for change in &applied {
+            self.write_audit(change, &change_set)?;
+            if let Some(feed) = &feed {
+                self.write_feed(feed, change, &change_set, applied.len())?;
+            }
+        }
+        self.transaction
+            .prepare_cached("UPDATE setting SET value = ?1 WHERE name = 'counter'")?
+            .execute([self.counter])?;
+        self.transaction.commit()?;
+        Ok(self.counter)
+    }
+
+    fn write_audit(&self, change: &Applied, change_set: &str) -> rusqlite::Result<()> {
+        let table = &change.table;
+        let content = |side: &Option<(i64, String)>| side.as_ref().map(|(_, data)| content_hash(table, data));
+        let (before, after) = (content(&change.before), content(&change.after));
+        let mut cells = Vec::new();
+        let shown = change.after.as_ref().or(change.before.as_ref()).map_or("", |(_, data)| data);
+        table.cells(shown, &mut cells);
+        self.transaction
+            .prepare_cached(
+                "INSERT INTO audit(change_set, receipt, collection, key, operation, hash, equal)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?
+            .execute(params![
+                change_set,
+                self.receipt,
+                table.set(),
+                table.shown_key(&cells),
+                change.operation.name(),
+                after.as_deref().unwrap_or_default(),
+                change.operation == Operation::Update && before == after,
+            ])?;
+        Ok(())
+    }
+
+    fn write_feed(
+        &mut self,
+        feed: &Arc<Table>,
+        change: &Applied,
+        change_set: &str,
+        size: usize,
+    ) -> rusqlite::Result<()> {
+        let image = |side: &Option<(i64, String)>| {
+            side.as_ref().map_or_else(String::new, |(version, data)| {
+                let mut json = Vec::with_capacity(data.len() * 2);
+                render::write_stored(&mut json, &change.table, data, *version);
+                String::from_utf8(json).unwrap_or_default()
+            })
+        };
+        let (row, before) = match change.operation {
+            Operation::Delete => (image(&change.before), String::new()),
+            Operation::Insert | Operation::Update => (image(&change.after), image(&change.before)),
+        };
+        let place = self.next();
+        let cells = [
+            place.to_string(),
+            cell::quoted(change_set),
+            size.to_string(),
+            cell::quoted(change.table.set()),
+            cell::quoted(change.operation.name()),
+            cell::quoted(&row),
+            cell::quoted(&before),
+            cell::quoted(self.receipt.as_deref().unwrap_or_default()),
+        ];
+        let id = (feed.number << PLACE_BITS) | place;
+        self.transaction
+            .prepare_cached("INSERT INTO row(id, key, version, number, data) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![
+                id,
+                feed.row_key(&cells),
+                place,
+                feed.number,
+                cell::join(cells.iter().map(String::as_str))
+            ])?;
+        Ok(())
+    }
+}
+
+/// A column's place as SQLite keeps it; a table has far fewer columns.
+fn column_number(place: usize) -> i64 {
+    i64::try_from(place).unwrap_or(i64::MAX)
+}
+
+/// The lookups of a row that point somewhere.
+fn links<C: AsRef<str>>(table: &Table, cells: &[C]) -> Vec<(usize, Uuid)> {
+    table
+        .columns
+        .iter()
+        .enumerate()
+        .filter(|(_, column)| column.definition.kind == crate::ColumnKind::Lookup)
+        .filter_map(|(place, _)| Some((place, table.id_of(&cells[place])?)))
+        .collect()
+}
+
+/// What is in a row, as far as people and other systems put it there.
+pub(crate) fn content_hash(table: &Table, data: &str) -> String {
+    let mut cells = Vec::new();
+    table.cells(data, &mut cells);
+    let mut hasher = Sha256::new();
+    for (at, (column, cell)) in table.columns.iter().zip(&cells).enumerate() {
+        if !table.server.is_stamp(at) {
+            hasher.update(column.label.as_bytes());
+            hasher.update(cell.as_bytes());
+            hasher.update(b",");
+        }
+    }
+    hasher.finalize().iter().take(16).fold(String::with_capacity(32), |mut hex, byte| {
+        hex.push_str(&format!("{byte:02x}"));
+        hex
+    })
+}
+
+fn is_conflict(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
+}
