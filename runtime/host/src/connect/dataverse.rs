@@ -198,7 +198,11 @@ impl System {
             .await
             .map_err(Failure::into_fault)?;
         if answer.status.is_success() {
-            return parse_delta(&table.schema.set, &answer.body).map(Some);
+            return parse_delta(&table.schema.set, &answer.body).map(|mut page| {
+                page.next = page.next.map(|link| self.client.below_base(link));
+                page.delta = page.delta.map(|link| self.client.below_base(link));
+                Some(page)
+            });
         }
         let fault = answer.fault("dataverse");
         // "Version stamp associated with the client has expired. Please perform a full sync."

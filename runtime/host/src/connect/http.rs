@@ -159,6 +159,18 @@ impl Client {
         }
     }
 
+    /// A link of the system as a path and query, so that it stays good when the system answers elsewhere later (another
+    /// port, another name). A link to another host is left as it is: it will be refused when it is followed.
+    pub(super) fn below_base(&self, link: String) -> String {
+        match self.endpoint.base.join(&link) {
+            Ok(url) if url.origin() == self.endpoint.base.origin() => match url.query() {
+                Some(query) => format!("{}?{query}", url.path()),
+                None => url.path().to_owned(),
+            },
+            _ => link,
+        }
+    }
+
     fn resolve(&self, url: &str) -> Result<Url, Fault> {
         let url = self.endpoint.base.join(url).map_err(|error| {
             Fault::new(Code::Internal, format!("{} was given a URL it cannot use: {error}", self.name))

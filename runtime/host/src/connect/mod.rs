@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dualwright_core::{Code, Fault, Schema, SystemKind, TransactionId, Value};
+use dualwright_core::{Class, Code, Fault, Schema, SystemKind, TransactionId, Value};
 use dualwright_odata::escape;
 use reqwest::Method;
 use serde_json::value::RawValue;
@@ -151,7 +151,9 @@ impl System {
             None => self.query_url(table, &table.shape.select(), filter),
         };
         let body = self.get(&url, Some(&format!("odata.maxpagesize={rows_max}")), timeout).await?;
-        parse_page(self.kind, &body)
+        let mut page = parse_page(self.kind, &body)?;
+        page.next = page.next.map(|link| self.client.below_base(link));
+        Ok(page)
     }
 
     /// Whether `table` has no row at all, in any company.
@@ -195,13 +197,13 @@ impl System {
         url
     }
 
-    /// The rows at these addresses, in their order; `None` where there is no such row. All in as few requests as the
-    /// batch limit allows.
+    /// The rows at these addresses, in their order; `None` where there is no such row, and a fault of its own for a row
+    /// that the system does not give out. All in as few requests as the batch limit allows.
     pub async fn read_rows(
         &self,
         reads: &[(&Table, &Address)],
         timeout: Duration,
-    ) -> Result<Vec<Option<StoredRow>>, Fault> {
+    ) -> Result<Vec<Result<Option<StoredRow>, Fault>>, Fault> {
         let mut rows = Vec::with_capacity(reads.len());
         let mut select = Select::default();
         for chunk in reads.chunks(BATCH_OPERATIONS_MAX) {
@@ -222,7 +224,10 @@ impl System {
                 ));
             }
             for (((table, _), part), answer) in chunk.iter().zip(&parts).zip(&answers) {
-                rows.push(self.stored_row(table, part, answer)?);
+                match self.stored_row(table, part, answer) {
+                    Err(fault) if matches!(fault.class(), Class::Transient | Class::Misconfigured) => return Err(fault),
+                    row => rows.push(row),
+                }
             }
         }
         Ok(rows)

@@ -32,13 +32,13 @@ impl Engine {
         let store = &self.link.store;
         let mut watermarks = Vec::new();
         if self.feeds_finops() && store.watermark(&self.link.scope, FINOPS_FEED).await?.is_none() {
-            let head = self.link.finops.feed_head(FEED_TIMEOUT).await?;
+            let head = self.patiently(|| async { Ok(self.link.finops.feed_head(FEED_TIMEOUT).await?) }).await?;
             watermarks.push((FINOPS_FEED.to_owned(), head.to_string()));
         }
         for set in self.dataverse_sets() {
             let feed = dataverse_feed(&set);
             if store.watermark(&self.link.scope, &feed).await?.is_none() {
-                let (_, delta) = self.enumerate(&set).await?;
+                let (_, delta) = self.patiently(|| self.enumerate(&set)).await?;
                 watermarks.push((feed, delta));
             }
         }
@@ -76,15 +76,17 @@ impl Engine {
         let store = &self.link.store;
         let after = store.watermark(&self.link.scope, FINOPS_FEED).await?.unwrap_or_default();
         let after = after.parse::<i64>().unwrap_or(0);
-        let entries = self.link.finops.read_feed(after, FEED_ENTRIES_MAX, FEED_TIMEOUT).await?;
-        let whole = whole_transactions(&entries);
-        if whole.is_empty() {
-            if entries.len() >= FEED_ENTRIES_MAX {
-                let what = format!("a transaction of finops has more than {FEED_ENTRIES_MAX} row changes");
-                return Err(Fault::new(Code::TooLarge, what).into());
+        let mut entries = self.link.finops.read_feed(after, FEED_ENTRIES_MAX, FEED_TIMEOUT).await?;
+        // A transaction larger than a page: read on until it is whole. That it is too large is for its delivery to say.
+        while whole_transactions(&entries).is_empty() {
+            let Some(last) = entries.last() else { return Ok(0) };
+            let more = self.link.finops.read_feed(last.control_number, FEED_ENTRIES_MAX, FEED_TIMEOUT).await?;
+            if more.is_empty() {
+                return Ok(0);
             }
-            return Ok(0);
+            entries.extend(more);
         }
+        let whole = whole_transactions(&entries);
         let deliveries = self.pack_finops(whole);
         let rows = deliveries.iter().map(|delivery| u64::from(delivery.rows)).sum();
         let last = whole[whole.len() - 1].control_number;
@@ -101,7 +103,7 @@ impl Engine {
             let changes = transaction
                 .iter()
                 .filter(|entry| self.link.maps.iter().any(|map| *map.finops.table.schema.set == *entry.collection))
-                .filter_map(|entry| Some((self.row_name(entry), change_of(entry)?)))
+                .map(|entry| (self.row_name(entry), change_of(entry)))
                 .collect::<Vec<_>>();
             let token = transaction[0].transaction_id.clone();
             // What our own change set wrote is not the user's transaction: each row stands for itself.
@@ -264,17 +266,20 @@ fn whole_transactions(entries: &[FeedEntry]) -> &[FeedEntry] {
     &entries[..whole]
 }
 
-fn change_of(entry: &FeedEntry) -> Option<CapturedChange> {
-    Some(CapturedChange {
+fn change_of(entry: &FeedEntry) -> CapturedChange {
+    CapturedChange {
         set: Arc::from(entry.collection.as_str()),
         operation: match entry.operation {
             FeedOperation::Insert | FeedOperation::Update => Operation::Upsert,
             FeedOperation::Delete => Operation::Delete,
         },
         id: None,
-        row: Some(RawValue::from_string(entry.row.clone()).ok()?),
+        // What is no JSON is kept as a text: no row can be read from it, so it becomes a failed record.
+        row: RawValue::from_string(entry.row.clone())
+            .or_else(|_| serde_json::value::to_raw_value(&entry.row))
+            .ok(),
         origin: Uuid::parse_str(&entry.origin).ok().map(TransactionId),
-    })
+    }
 }
 
 /// Packs changes into deliveries.
@@ -377,7 +382,7 @@ mod tests {
 
     #[test]
     fn single_rows_are_packed_and_transactions_are_kept() {
-        let change = || change_of(&entry(1, "t", 1)).expect("a change");
+        let change = || change_of(&entry(1, "t", 1));
         let mut packer = Packer::new(SystemKind::Finops, 0, 3);
         for name in ["a", "b", "a", "c", "d", "e"] {
             packer.row("t", name.to_owned(), change());

@@ -31,13 +31,13 @@ impl Engine {
     pub async fn compare(&self) -> Result<Vec<Difference>, EngineError> {
         let mut differences = Vec::new();
         for (index, map) in self.link.maps.iter().enumerate() {
-            differences.extend(self.compare_map(index, map).await?);
+            differences.extend(self.patiently(|| self.compare_map(index, map)).await?);
         }
         Ok(differences)
     }
 
     async fn compare_map(&self, index: usize, map: &LinkMap) -> Result<Vec<Difference>, EngineError> {
-        let failed = self.failed_of(map).await?;
+        let failed = self.failed_of(index, map).await?;
         let mut right = self.read_dataverse(map).await?;
         let mut differences = Vec::new();
         let mut next: Option<String> = None;
@@ -117,24 +117,15 @@ impl Engine {
         };
         let back = back.into_iter().filter_map(|row| Some((row.source_id?, row))).collect::<HashMap<_, _>>();
         for (row, columns) in suspects {
+            // Columns that do not go back cannot be excused by the way back.
+            let excusable = columns.iter().all(|column| goes_back(map, column));
             let equal_back =
-                row.target_id().and_then(|id| back.get(&id)).is_some_and(|back| self.is_equal_back(map, &row, back));
-            if !equal_back {
+                row.target_id().and_then(|id| back.get(&id)).is_some_and(|back| is_equal_back(map, &row, back));
+            if !(excusable && equal_back) {
                 differences.push(difference(map, &row, DifferenceKind::Different, columns));
             }
         }
         Ok(())
-    }
-
-    fn is_equal_back(&self, map: &LinkMap, row: &RowWork, back: &RowWork) -> bool {
-        let schema = &map.finops.table.schema;
-        let Some(flow) = map.plan.to_finops.as_ref() else { return false };
-        back.values.len() == flow.target_columns.len()
-            && flow
-                .target_columns
-                .iter()
-                .zip(&back.values)
-                .all(|(&column, value)| value.is_absent() || same(schema, column, value, &row.source[column]))
     }
 
     /// Dataverse rows that no F&O row stands for, as far as the map and the link take them.
@@ -186,6 +177,7 @@ impl Engine {
             order: None,
             assume_absent: false,
             only_map: Some(index),
+            again: false,
             dry: true,
         };
         let budget = Budget::new(Instant::now(), self.link.limits.transaction_budget, self.link.limits.write_reserve);
@@ -216,30 +208,51 @@ impl Engine {
         }
     }
 
-    async fn failed_of(&self, map: &LinkMap) -> Result<Failed, EngineError> {
-        let filter = FailedFilter { map: Some(map.slug.clone()), ..FailedFilter::default() };
+    async fn failed_of(&self, index: usize, map: &LinkMap) -> Result<Failed, EngineError> {
         let mut failed = Failed::default();
-        for record in self.link.store.failed(&self.link.scope, filter).await? {
-            match record.row_key {
-                Some(key) => {
-                    failed.keys.insert(key);
+        for record in self.link.store.failed(&self.link.scope, FailedFilter::default()).await? {
+            let own = *record.map == *map.slug;
+            match &record.row_key {
+                Some(key) if own => {
+                    failed.keys.insert(key.clone());
                 }
-                None => failed.unnamed |= record.source == SystemKind::Finops,
+                Some(_) => continue,
+                None => failed.unnamed |= own && !record.atomic && record.source == SystemKind::Finops,
             }
-            if record.source == SystemKind::Dataverse {
-                for change in captured::decode(&record.payload)? {
-                    failed.ids.extend(change.id);
-                    if let Some(row) = &change.row
-                        && let Ok(row) = map.dataverse.table.shape.decode(row.get())
-                        && let Some(Value::Guid(id)) = map.dataverse.table.schema.primary_id.map(|id| &row.values[id])
-                    {
-                        failed.ids.insert(*id);
-                    }
+            // The record of a transaction stands for every row of it, in whichever map.
+            let set = &map.side(record.source).table.schema.set;
+            let changes = captured::decode(&record.payload)?;
+            let changes = changes.into_iter().filter(|change| change.set == *set).collect::<Vec<_>>();
+            for row in self.carried(index, record.source, &changes).await? {
+                failed.keys.extend(row.key);
+                if record.source == SystemKind::Dataverse {
+                    failed.ids.extend(row.source_id);
                 }
             }
         }
         Ok(failed)
     }
+}
+
+/// Whether a Dataverse column is one that the map takes to F&O.
+fn goes_back(map: &LinkMap, column: &str) -> bool {
+    map.plan.to_finops.as_ref().is_some_and(|flow| {
+        flow.fields
+            .iter()
+            .filter_map(|field| field.dataverse.as_deref())
+            .any(|path| path.split('.').next() == Some(column))
+    })
+}
+
+fn is_equal_back(map: &LinkMap, row: &RowWork, back: &RowWork) -> bool {
+    let schema = &map.finops.table.schema;
+    let Some(flow) = map.plan.to_finops.as_ref() else { return false };
+    back.values.len() == flow.target_columns.len()
+        && flow
+            .target_columns
+            .iter()
+            .zip(&back.values)
+            .all(|(&column, value)| value.is_absent() || same(schema, column, value, &row.source[column]))
 }
 
 /// What the error queue knows of a map.

@@ -1,17 +1,29 @@
 //! One delivery or one batch: attempted until it has its fate, and settled.
 
-use std::time::{Duration, Instant};
+use std::future::Future;
+use std::time::Instant;
 
-use dualwright_core::{Class, Code, Fault};
+use dualwright_core::{Class, Fault};
 
 use super::progress::Event;
 use super::{Engine, EngineError, backoff};
 use crate::pipeline::settle::{Origin, learned, settlement};
-use crate::pipeline::{Attempted, Budget, Lane, RowFate, Verdict, Work, attempt, captured};
+use crate::pipeline::{Attempted, Budget, Lane, RowFate, RowWork, Verdict, Work, attempt, captured};
 use crate::store::{Delivery, FailedFilter, FailedRecord, Fate, NewActivity, Settlement};
 
-/// What a caller adds to the settlement of a batch.
-pub(super) type Addition<'a> = dyn Fn(&mut Settlement) + Send + Sync + 'a;
+/// What a caller adds to the settlement of a batch, knowing what became of its rows.
+pub(super) type Addition<'a> = dyn Fn(&mut Settlement, &[RowWork]) + Send + Sync + 'a;
+
+/// What one attempt at a delivery of the outbox came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivered {
+    /// Settled; some row of it changed the target, so rows that waited for a parent may find it now.
+    Progress,
+    /// Settled, and nothing changed.
+    Nothing,
+    /// To be tried again.
+    Waits,
+}
 
 impl Engine {
     fn budget(&self) -> Budget {
@@ -36,7 +48,7 @@ impl Engine {
             match attempted.verdict {
                 Verdict::Done => {
                     let mut settlement = settlement(&self.link, &work, &attempted.rows, origin);
-                    addition(&mut settlement);
+                    addition(&mut settlement, &attempted.rows);
                     self.link.store.settle(&self.link.scope, settlement).await?;
                     self.learn(&work, &attempted);
                     return Ok(attempted);
@@ -80,8 +92,47 @@ impl Engine {
         }
     }
 
-    /// One attempt at a delivery of the outbox. `None` when it was settled, a wait when it is to be tried again.
-    pub(super) async fn deliver(&self, lane: &Lane, delivery: &Delivery) -> Result<Option<Duration>, EngineError> {
+    /// Asks a system until it answers, as long as only a passing fault keeps it from answering.
+    pub(super) async fn persist<T, F: Future<Output = Result<T, Fault>>>(
+        &self,
+        stop: &tokio_util::sync::CancellationToken,
+        mut ask: impl FnMut() -> F,
+    ) -> Result<T, EngineError> {
+        let mut attempt = 0;
+        loop {
+            match ask().await {
+                Ok(answer) => return Ok(answer),
+                Err(fault) if fault.class() == Class::Transient => {
+                    attempt += 1;
+                    self.wait(&fault.into(), attempt, stop).await?;
+                }
+                Err(fault) => return Err(fault.into()),
+            }
+        }
+    }
+
+    /// Asks a system again a few times: for what a person waits for, and may ask for again.
+    pub(super) async fn patiently<T, F: Future<Output = Result<T, EngineError>>>(
+        &self,
+        mut ask: impl FnMut() -> F,
+    ) -> Result<T, EngineError> {
+        // With the waits between, about a minute and a half.
+        const ATTEMPTS_MAX: u32 = 10;
+        let never = tokio_util::sync::CancellationToken::new();
+        let mut attempt = 1;
+        loop {
+            match ask().await {
+                Err(EngineError::Fault(fault)) if fault.class() == Class::Transient && attempt < ATTEMPTS_MAX => {
+                    self.wait(&fault.into(), attempt, &never).await?;
+                    attempt += 1;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// One attempt at a delivery of the outbox.
+    pub(super) async fn deliver(&self, lane: &Lane, delivery: &Delivery) -> Result<Delivered, EngineError> {
         let mut settled = Settlement { delivery: Some((delivery.sequence, Fate::Complete)), ..Settlement::default() };
         let changes = match captured::decode(&delivery.payload) {
             Ok(changes) => changes,
@@ -89,7 +140,7 @@ impl Engine {
                 // Nothing can be done with it, and it must not block the others; it stays in the activity log.
                 settled.activity.push(activity((self.now)(), "delivery-unreadable", &fault));
                 self.link.store.settle(&self.link.scope, settled).await?;
-                return Ok(None);
+                return Ok(Delivered::Nothing);
             }
         };
         let record = match delivery.retry_of {
@@ -99,7 +150,7 @@ impl Engine {
                 // A newer change of the record arrived meanwhile and settled it.
                 None => {
                     self.link.store.settle(&self.link.scope, settled).await?;
-                    return Ok(None);
+                    return Ok(Delivered::Nothing);
                 }
             },
         };
@@ -118,13 +169,14 @@ impl Engine {
             order: Some(origin.sequence),
             assume_absent: false,
             only_map: None,
+            again: record.is_some(),
             dry: false,
         };
         let attempted = attempt(&self.link, lane, &work, &self.budget()).await;
         match &attempted.verdict {
             Verdict::Done => {
                 let mut settlement = settlement(&self.link, &work, &attempted.rows, origin);
-                let failed = attempted.rows.iter().any(|row| matches!(row.fate, Some(RowFate::Failed(_))));
+                let failed = attempted.rows.iter().any(still_fails);
                 let fate = if failed { Fate::Failed } else { Fate::Complete };
                 settlement.delivery = Some((delivery.sequence, fate));
                 if let (Some(record), false) = (&record, failed) {
@@ -133,7 +185,8 @@ impl Engine {
                 self.link.store.settle(&self.link.scope, settlement).await?;
                 self.learn(&work, &attempted);
                 self.watcher.event(Event::Settled { rows: changes.len() as u64 });
-                Ok(None)
+                let progress = attempted.rows.iter().any(changed_target);
+                Ok(if progress { Delivered::Progress } else { Delivered::Nothing })
             }
             Verdict::Retry(hold) => {
                 let wait = backoff(hold, delivery.attempt + 1);
@@ -147,7 +200,7 @@ impl Engine {
                     hold.fault,
                     wait.as_secs_f64()
                 )));
-                Ok(Some(wait))
+                Ok(Delivered::Waits)
             }
         }
     }
@@ -186,7 +239,10 @@ impl Engine {
             let records = self.link.store.failed(&self.link.scope, filter).await?;
             let mut round = 0;
             let batches = records.iter().filter(|record| !record.atomic).collect::<Vec<_>>();
-            for same in batches.chunk_by(|a, b| a.map == b.map && a.source == b.source) {
+            // One sequence per batch, since an old change must not be taken for a newer one.
+            for same in batches.chunk_by(|a, b| {
+                a.map == b.map && a.source == b.source && a.sequence == b.sequence
+            }) {
                 for chunk in same.chunks(self.link.limits.batch_rows_max) {
                     round += self.retry_chunk(chunk, stop).await?;
                 }
@@ -228,15 +284,28 @@ impl Engine {
             order: Some(sequence),
             assume_absent: false,
             only_map: self.link.maps.iter().position(|map| map.slug == first.map),
+            again: true,
             dry: false,
         };
-        let attempted = self.carry(&self.lanes[0], work, origin, &|_| {}, stop).await?;
-        let through = attempted
-            .rows
-            .iter()
-            .filter(|row| !matches!(&row.fate, Some(RowFate::Failed(fault)) if fault.code == Code::LookupNotFound));
-        Ok(through.count() as u64)
+        // A record that is not of a transaction holds exactly one change, so its position names it.
+        let close = |settlement: &mut Settlement, rows: &[RowWork]| {
+            for (position, record) in chunk.iter().enumerate() {
+                if !rows.iter().any(|row| row.change == position && still_fails(row)) {
+                    settlement.resolved_ids.push(record.id);
+                }
+            }
+        };
+        let attempted = self.carry(&self.lanes[0], work, origin, &close, stop).await?;
+        Ok(attempted.rows.iter().filter(|row| changed_target(row)).count() as u64)
     }
+}
+
+fn still_fails(row: &RowWork) -> bool {
+    row.complaint.is_some() || matches!(row.fate, Some(RowFate::Failed(_)))
+}
+
+fn changed_target(row: &RowWork) -> bool {
+    matches!(row.fate, Some(RowFate::Created | RowFate::Updated | RowFate::Deleted))
 }
 
 fn activity(at: i64, kind: &'static str, fault: &Fault) -> NewActivity {

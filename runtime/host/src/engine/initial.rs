@@ -31,6 +31,8 @@ struct Position {
     /// Link of that page; none for the first.
     next: Option<String>,
     done: bool,
+    /// The target had no row when the run began, so rows are created without a look first.
+    target_was_empty: bool,
 }
 
 /// Pages under way, and where each begins.
@@ -74,7 +76,16 @@ impl Engine {
                     format!("the position of {job} cannot be read: {error}"),
                 )
             })?,
-            None => Position { run: Uuid::now_v7(), started_at: (self.now)(), page: 0, next: None, done: false },
+            None => Position {
+                run: Uuid::now_v7(),
+                started_at: (self.now)(),
+                page: 0,
+                next: None,
+                done: false,
+                target_was_empty: self
+                    .persist(stop, || self.link.dataverse.probe_empty(&map.dataverse.table, PAGE_TIMEOUT))
+                    .await?,
+            },
         };
         if position.done {
             return Ok(());
@@ -83,9 +94,6 @@ impl Engine {
         let rows_expected =
             self.link.finops.count(&map.finops.table, filter.as_deref(), PAGE_TIMEOUT).await.ok().flatten();
         self.watcher.event(Event::MapStarted { map: map.slug.clone(), rows_expected });
-        // Rows are created without a look first when the target is empty but for what we wrote ourselves.
-        let assume_absent = self.link.dataverse.probe_empty(&map.dataverse.table, PAGE_TIMEOUT).await?
-            || self.link.store.cross_reference_count(&self.link.scope, &map.slug).await? > 0;
 
         let open =
             Arc::new(Mutex::new(Open { pages: BTreeMap::new(), upcoming: (position.page, position.next.clone()) }));
@@ -98,11 +106,17 @@ impl Engine {
                 loop {
                     let page = receive.lock().await.recv().await;
                     let Some(page) = page else { return Ok::<(), EngineError>(()) };
-                    self.carry_page(index, map, lane, page, position, job, open, assume_absent, stop).await?;
+                    self.carry_page(index, map, lane, page, position, job, open, stop).await?;
                 }
             }
         });
-        let (read, worked) = tokio::join!(reader, futures_util::future::try_join_all(workers));
+        let work = async {
+            let worked = futures_util::future::try_join_all(workers).await;
+            // Whatever ended the workers, the reader must not wait for them.
+            receive.lock().await.close();
+            worked
+        };
+        let (read, worked) = tokio::join!(reader, work);
         // The worker's reason first: a reader whose receivers are gone only says that they are gone.
         worked?;
         read?;
@@ -145,18 +159,8 @@ impl Engine {
         link: Option<&str>,
         stop: &CancellationToken,
     ) -> Result<crate::connect::Page, EngineError> {
-        let mut attempt = 0;
-        loop {
-            let rows_max = self.link.limits.batch_rows_max;
-            match self.link.finops.read_page(&map.finops.table, filter, link, rows_max, PAGE_TIMEOUT).await {
-                Ok(page) => return Ok(page),
-                Err(fault) if fault.class() == dualwright_core::Class::Transient => {
-                    attempt += 1;
-                    self.wait(&fault.into(), attempt, stop).await?;
-                }
-                Err(fault) => return Err(fault.into()),
-            }
-        }
+        let rows_max = self.link.limits.batch_rows_max;
+        self.persist(stop, || self.link.finops.read_page(&map.finops.table, filter, link, rows_max, PAGE_TIMEOUT)).await
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one loop body")]
@@ -169,7 +173,6 @@ impl Engine {
         position: &Position,
         job: &str,
         open: &Mutex<Open>,
-        assume_absent: bool,
         stop: &CancellationToken,
     ) -> Result<(), EngineError> {
         if stop.is_cancelled() {
@@ -196,12 +199,13 @@ impl Engine {
             attempt: 1,
             captured_at: position.started_at,
             order: None,
-            assume_absent,
+            assume_absent: position.target_was_empty,
             only_map: Some(index),
+            again: false,
             dry: false,
         };
         let origin = Origin { sequence: 0, attempts: 0, now: (self.now)() };
-        let addition = |settlement: &mut crate::store::Settlement| {
+        let addition = |settlement: &mut crate::store::Settlement, _: &[crate::pipeline::RowWork]| {
             let mut open = lock(open);
             open.pages.remove(&page.number);
             let (page, next) = open.first_unsettled();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::deliver::Delivered;
 use super::progress::Event;
 use super::{Engine, EngineError};
 
@@ -36,8 +37,8 @@ impl Engine {
             if captured > 0 {
                 self.watcher.event(Event::Captured { rows: captured });
             }
-            let delivered = self.deliver_due(stop).await?;
-            if delivered > 0 && self.retry_waiting(None, stop).await? > 0 {
+            let (delivered, progress) = self.deliver_due(stop).await?;
+            if progress && self.retry_waiting(None, stop).await? > 0 {
                 quiet = 0;
                 continue;
             }
@@ -64,21 +65,27 @@ impl Engine {
         Err(EngineError::Stopped)
     }
 
-    /// Works through the outbox. When the target cannot take anything now, the rest waits with the first.
-    async fn deliver_due(&self, stop: &CancellationToken) -> Result<u64, EngineError> {
+    /// Works through the outbox: how many rows were settled, and whether a new change of theirs changed the target. When
+    /// the target cannot take anything now, the rest waits with the first.
+    async fn deliver_due(&self, stop: &CancellationToken) -> Result<(u64, bool), EngineError> {
         let mut delivered = 0;
+        let mut progress = false;
         loop {
             let due = self.link.store.due(&self.link.scope, (self.now)(), DELIVERIES_MAX).await?;
             if due.is_empty() {
-                return Ok(delivered);
+                return Ok((delivered, progress));
             }
             for delivery in &due {
                 if stop.is_cancelled() {
-                    return Ok(delivered);
+                    return Ok((delivered, progress));
                 }
                 match self.deliver(&self.lanes[0], delivery).await? {
-                    None => delivered += u64::from(delivery.rows),
-                    Some(_) => return Ok(delivered),
+                    Delivered::Waits => return Ok((delivered, progress)),
+                    outcome => {
+                        delivered += u64::from(delivery.rows);
+                        // A new try of a transaction that waits must not set off the next one.
+                        progress |= outcome == Delivered::Progress && delivery.retry_of.is_none();
+                    }
                 }
             }
         }

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use dualwright_core::{Code, Fault, SystemKind, TransactionId};
+use dualwright_core::{Class, Code, Fault, SystemKind, TransactionId};
 use dualwright_sandbox::{CallContext, Session};
 
 use super::budget::Budget;
@@ -34,6 +34,8 @@ pub struct Work<'a> {
     pub assume_absent: bool,
     /// Only this map; otherwise every map of the changed table.
     pub only_map: Option<usize>,
+    /// A new try of a failed record: what looks done is looked at again, since that is what the record doubts.
+    pub again: bool,
     /// In thought only: what would be written, whatever the target holds and whatever was left before.
     pub dry: bool,
 }
@@ -97,6 +99,13 @@ pub async fn attempt(link: &Link, lane: &Lane, work: &Work<'_>, budget: &Budget)
     let mut rows = identify::expand(link, work);
     let verdict = match drive(link, lane, work, budget, &mut rows).await {
         Ok(()) => Verdict::Done,
+        // What will be refused again is not worth a second attempt: whoever is still open shares the reason.
+        Err(hold) if matches!(hold.fault.class(), Class::Rejected | Class::PluginFault) => {
+            for row in rows.iter_mut().filter(|row| row.is_open()) {
+                row.fail(hold.fault.clone());
+            }
+            Verdict::Done
+        }
         Err(hold) => Verdict::Retry(hold),
     };
     Attempted { rows, verdict }

@@ -30,10 +30,6 @@ pub(super) async fn transform(
             continue;
         }
         let inputs = own.iter().map(|&index| pick(&rows[index].fields, &binding.inputs)).collect::<Vec<_>>();
-        // A transform whose columns hold nothing has nothing to do.
-        if inputs.iter().flatten().all(Value::is_empty) {
-            continue;
-        }
         let infos = infos(rows, &own);
         let answers = on_guest_thread(link, || {
             in_pieces(own.len(), &mut |piece| {
@@ -111,7 +107,13 @@ pub(super) async fn post_validate(
     for (map_index, binding) in bindings(link, work, Stage::PostValidate) {
         let own = (0..rows.len())
             .filter(|&index| rows[index].map == map_index)
-            .filter(|&index| matches!(rows[index].fate, Some(RowFate::Created | RowFate::Updated)))
+            // What an earlier attempt wrote was perhaps never judged, so a new try judges equal rows too.
+            .filter(|&index| match rows[index].fate {
+                Some(RowFate::Created | RowFate::Updated) => true,
+                Some(RowFate::Equal) => work.again || work.attempt > 1,
+                _ => false,
+            })
+            .filter(|&index| rows[index].operation == Operation::Upsert && !rows[index].values.is_empty())
             .filter(|&index| rows[index].address.is_some())
             .collect::<Vec<_>>();
         if own.is_empty() {
@@ -120,12 +122,26 @@ pub(super) async fn post_validate(
         let table = &link.maps[map_index].side(target).table;
         let addresses = own.iter().filter_map(|&index| rows[index].address.clone()).collect::<Vec<Address>>();
         let reads = addresses.iter().map(|address| (&**table, address)).collect::<Vec<_>>();
-        let stored = link.system(target).read_rows(&reads, budget.for_write(Instant::now())?).await?;
+        // The rows are written: whatever goes wrong from here on is a complaint and holds nothing up.
+        let stored = match budget.for_write(Instant::now()) {
+            Ok(timeout) => link.system(target).read_rows(&reads, timeout).await,
+            Err(fault) => Err(fault),
+        };
+        let stored = match stored {
+            Ok(stored) => stored,
+            Err(fault) => {
+                for &index in &own {
+                    let what = format!("what was written could not be read back: {}", fault.message);
+                    rows[index].complaint = Some(Fault { message: what, ..fault.clone() });
+                }
+                continue;
+            }
+        };
         let columns = target_columns(link, map_index, target, binding);
         let sent = own.iter().map(|&index| pick(&rows[index].values, &binding.inputs)).collect::<Vec<_>>();
         let stored = stored
             .iter()
-            .map(|stored| stored.as_ref().map(|stored| pick(&stored.values, &columns)))
+            .map(|stored| stored.as_ref().ok().and_then(Option::as_ref).map(|stored| pick(&stored.values, &columns)))
             .collect::<Vec<_>>();
         let infos = infos(rows, &own);
         let answers = on_guest_thread(link, || {

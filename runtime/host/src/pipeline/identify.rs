@@ -86,7 +86,7 @@ pub(super) async fn identify(link: &Link, work: &Work<'_>, rows: &mut [RowWork],
             Err(fault) => row.fail(fault),
         }
     }
-    supersede(rows);
+    supersede(work.source, rows);
     Ok(())
 }
 
@@ -127,8 +127,21 @@ async fn find_deleted(link: &Link, rows: &mut [RowWork]) -> Result<(), Hold> {
     Ok(())
 }
 
-/// Of several changes of one row in one delivery only the last counts.
-fn supersede(rows: &mut [RowWork]) {
+/// Of several changes of one row in one delivery only the last counts. A Dataverse feed tells how a row is now and which
+/// ids are gone, not in which order: a key that is there again under another id was not deleted.
+fn supersede(source: SystemKind, rows: &mut [RowWork]) {
+    if source == SystemKind::Dataverse {
+        let there = rows
+            .iter()
+            .filter(|row| row.is_open() && row.operation == Operation::Upsert)
+            .filter_map(|row| Some((row.map, row.key.clone()?)))
+            .collect::<HashSet<_>>();
+        for row in rows.iter_mut().filter(|row| row.is_open() && row.operation == Operation::Delete) {
+            if row.key.as_ref().is_some_and(|key| there.contains(&(row.map, key.clone()))) {
+                row.fate = Some(RowFate::Superseded);
+            }
+        }
+    }
     let mut seen = HashSet::with_capacity(rows.len());
     for row in rows.iter_mut().rev().filter(|row| row.is_open()) {
         if let Some(key) = &row.key
@@ -158,7 +171,7 @@ pub(super) async fn recall(link: &Link, work: &Work<'_>, rows: &mut [RowWork]) -
                 row.base = row.key.as_ref().and_then(|key| known.remove(key));
             }
             if !work.dry {
-                row.fate = known_fate(map, work, row);
+                row.fate = known_fate(map, work, row).or_else(|| unpaired_fate(map, work, row));
             }
         }
     }
@@ -170,19 +183,35 @@ fn known_fate(map: &LinkMap, work: &Work<'_>, row: &RowWork) -> Option<RowFate> 
     if work.order.is_some_and(|order| order < base.last_sequence) {
         return Some(RowFate::Superseded);
     }
+    let origin = work.changes[row.change].origin;
     match row.operation {
-        Operation::Delete if base.deleted => Some(RowFate::Echo),
+        Operation::Delete if base.deleted || (origin.is_some() && origin == base.last_transaction) => {
+            Some(RowFate::Echo)
+        }
+        // Our own delete, after which we wrote the row again.
+        Operation::Delete if origin.is_some() => Some(RowFate::Superseded),
         Operation::Upsert if !base.deleted => {
             let (version, hash) = left(base, work.source);
             if !version.is_empty() && **version == *row.source_version {
-                return Some(RowFate::Echo);
+                return (!work.again).then_some(RowFate::Echo);
+            }
+            // An image of an earlier write of ours, read after a later one.
+            if origin.is_some() && origin != base.last_transaction {
+                return Some(RowFate::Superseded);
             }
             let side = map.side(work.source);
             let now = content_hash(&side.table.schema, &side.columns, &row.source);
-            (hash == Some(now)).then_some(RowFate::Equal)
+            (hash == Some(now) && !work.again).then_some(RowFate::Equal)
         }
         _ => None,
     }
+}
+
+/// A delete of a row that was never paired counts only when the map takes such rows at all.
+fn unpaired_fate(map: &LinkMap, work: &Work<'_>, row: &RowWork) -> Option<RowFate> {
+    let flow = map.flow(work.source.other())?;
+    let foreign = row.base.is_none() && row.operation == Operation::Delete && !flow.in_scope(&row.source);
+    foreign.then_some(RowFate::OutOfScope)
 }
 
 /// Version and content of one side as we last left it.

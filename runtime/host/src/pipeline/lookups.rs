@@ -147,7 +147,8 @@ impl Lookups {
         let rows = sources.dataverse.read_rows(&reads, sources.timeout).await?;
         let mut ids = lock(&self.ids);
         for ((name, ..), row) in asked.into_iter().zip(rows) {
-            if let Some(id) = row.and_then(|row| row.id) {
+            // A key that the system refuses to look for names no row.
+            if let Some(id) = row.ok().flatten().and_then(|row| row.id) {
                 ids.insert(name.clone(), id);
                 found.insert(name, id);
             }
@@ -190,7 +191,7 @@ impl Lookups {
         };
         let address = Address::Key(vec![(Arc::from(first), pair)]);
         let rows = sources.dataverse.read_rows(&[(related, &address)], sources.timeout).await?;
-        let id = rows.into_iter().next().flatten().and_then(|row| row.id);
+        let id = rows.into_iter().next().and_then(Result::ok).flatten().and_then(|row| row.id);
         if let Some(id) = id {
             lock(&self.nested).insert(cached, id);
         }
@@ -233,7 +234,7 @@ impl Lookups {
         let rows = sources.dataverse.read_rows(&reads, sources.timeout).await?;
         let mut through: Vec<((Uuid, NameTarget), (Uuid, NameTarget))> = Vec::new();
         for ((id, target), row) in wanted.into_iter().zip(rows) {
-            let (Some(row), Some(table)) = (row, sources.tables.get(&target.set)) else { continue };
+            let (Ok(Some(row)), Some(table)) = (row, sources.tables.get(&target.set)) else { continue };
             let Some((first, rest)) = target.path.split_first() else { continue };
             let Some(index) = table.schema.index_of(first) else { continue };
             match (&row.values[index], rest) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dualwright_core::lookup::LookupKey;
 use dualwright_core::reconcile::Decision;
-use dualwright_core::{Fault, Operation, RowKey, Value};
+use dualwright_core::{Fault, Operation, RowKey, TransactionId, Value};
 use uuid::Uuid;
 
 use crate::connect::{Address, StoredRow};
@@ -62,6 +62,8 @@ pub struct RowWork {
     pub depth: u32,
     /// Times that the row was read again because the target had moved on.
     pub rereads: u8,
+    /// The receipt of the change set that wrote it.
+    pub receipt: Option<TransactionId>,
     /// The version that our write gave it.
     pub written_version: Option<Arc<str>>,
     /// What a validator says about a row that was written all the same.
@@ -91,6 +93,7 @@ impl RowWork {
             decision: None,
             depth: 0,
             rereads: 0,
+            receipt: None,
             written_version: None,
             complaint: None,
             fate: None,

@@ -131,16 +131,17 @@ fn cross_reference(
 ) -> Option<CrossReference> {
     let target = work.source.other();
     let before = row.base.clone().unwrap_or_default();
+    let before_sequence = before.last_sequence;
     let mut after = CrossReference { last_sequence: before.last_sequence.max(sequence), ..before };
     match fate {
+        // Also where there was no pair: an older change that still waits must not bring the row back.
         RowFate::Deleted | RowFate::Gone if row.operation == Operation::Delete => {
-            row.base.as_ref()?;
             after.deleted = true;
-            after.last_transaction = Some(work.transaction);
+            after.last_transaction = row.receipt.or(after.last_transaction);
         }
         RowFate::Created | RowFate::Updated => {
             after.deleted = false;
-            after.last_transaction = Some(work.transaction);
+            after.last_transaction = row.receipt.or(after.last_transaction);
             set_side(&mut after, work.source, &row.source_version, source_hash(map, work.source, row));
             let version = row.written_version.clone().unwrap_or_default();
             set_side(&mut after, target, &version, target_hash(map, target, row));
@@ -155,6 +156,11 @@ fn cross_reference(
                 set_side(&mut after, target, &current.version, hash);
             }
             set_id(&mut after, work, row);
+        }
+        // Our write, as it came back: what the system made of it is what we left.
+        RowFate::Echo if row.operation == Operation::Upsert => {
+            set_side(&mut after, work.source, &row.source_version, source_hash(map, work.source, row));
+            after.last_sequence = before_sequence;
         }
         _ => return None,
     }

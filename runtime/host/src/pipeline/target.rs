@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dualwright_core::content::content_hash;
 use dualwright_core::plan::Flow;
@@ -14,7 +14,7 @@ use super::budget::Budget;
 use super::identify::left;
 use super::link::{Link, LinkMap};
 use super::row::{RowFate, RowWork};
-use crate::connect::{Address, StoredRow};
+use crate::connect::Address;
 
 /// Built-in transforms: one value per field of the flow.
 pub(super) fn project(link: &Link, work: &Work<'_>, rows: &mut [RowWork]) {
@@ -208,7 +208,7 @@ async fn read_current(
             Some(_) => !work.dry,
         })
         .collect::<Vec<_>>();
-    read_rows(link, work, rows, &asked, budget).await
+    read_rows(link, work, rows, &asked, budget.before_write(Instant::now())?).await
 }
 
 /// Reads these rows of the target by their addresses, into `current`.
@@ -217,7 +217,7 @@ pub(super) async fn read_rows(
     work: &Work<'_>,
     rows: &mut [RowWork],
     asked: &[usize],
-    budget: &Budget,
+    timeout: Duration,
 ) -> Result<(), Hold> {
     let target = work.source.other();
     let mut found = Vec::with_capacity(asked.len());
@@ -232,13 +232,15 @@ pub(super) async fn read_rows(
         if reads.is_empty() {
             return Ok(());
         }
-        let timeout = budget.before_write(Instant::now())?;
         let only = reads.iter().map(|(_, read)| *read).collect::<Vec<_>>();
-        let current: Vec<Option<StoredRow>> = link.system(target).read_rows(&only, timeout).await?;
+        let current = link.system(target).read_rows(&only, timeout).await?;
         found.extend(reads.iter().map(|(index, _)| *index).zip(current));
     }
     for (index, current) in found {
-        rows[index].current = current;
+        match current {
+            Ok(current) => rows[index].current = current,
+            Err(fault) => rows[index].fail(fault),
+        }
     }
     Ok(())
 }
@@ -267,6 +269,12 @@ pub(super) fn settle_on(link: &Link, work: &Work<'_>, row: &mut RowWork) {
             Some(_) if changed && !source_wins => row.fate = Some(RowFate::Yielded),
             Some(_) => {}
         }
+        return;
+    }
+    // A delete against a change: whose side wins. Only where the pair was there; a row that never was is created.
+    let deleted = row.current.is_none() && row.base.as_ref().is_some_and(|base| !base.deleted);
+    if deleted && !source_wins {
+        row.fate = Some(RowFate::Yielded);
         return;
     }
     let Some(flow) = map.flow(target) else { return };

@@ -31,6 +31,9 @@ pub(super) async fn write(
 ) -> Result<(), Hold> {
     let target = work.source.other();
     let mut part = 0;
+    // How many rows the next change set may have. After a refusal it ends before the refused row, so that what is known
+    // to be good gets through and is not sent again with every further refusal.
+    let mut limit = CHANGE_SET_ROWS_MAX;
     for _ in 0..ROUNDS_MAX {
         if work.atomic && rows.iter().any(|row| matches!(row.fate, Some(RowFate::Failed(_)))) {
             return Ok(());
@@ -47,7 +50,7 @@ pub(super) async fn write(
             fail_all(rows, &order, &Fault::new(Code::TooLarge, what));
             return Ok(());
         }
-        order.truncate(CHANGE_SET_ROWS_MAX);
+        order.truncate(limit);
         let operations = order.iter().map(|&index| operation(link, target, &rows[index])).collect::<Vec<_>>();
         let timeout = budget.for_write(Instant::now())?;
         let mut fence = lane.fence(link, target, timeout).await?;
@@ -56,22 +59,28 @@ pub(super) async fn write(
         match outcome {
             WriteOutcome::Applied(written) => {
                 part += 1;
+                limit = CHANGE_SET_ROWS_MAX;
                 for (&index, written) in order.iter().zip(written) {
-                    applied(&mut rows[index], written);
+                    applied(&mut rows[index], receipt, written);
                 }
             }
             WriteOutcome::AlreadyApplied => {
                 part += 1;
-                found_applied(link, work, rows, &order, budget).await?;
+                found_applied(link, work, rows, &order, receipt, budget).await?;
             }
             WriteOutcome::Rejected { position: Some(position), fault } => {
                 let Some(&index) = order.get(position) else {
                     return Err(fault.into());
                 };
                 rejected(link, work, rows, index, fault, budget).await?;
+                if !work.atomic {
+                    limit = position.max(1);
+                }
             }
             WriteOutcome::Rejected { position: None, fault } => match fault.class() {
                 Class::Transient | Class::Misconfigured => return Err(fault.into()),
+                // The system does not say which row it is: look for it in halves.
+                Class::Rejected | Class::PluginFault if !work.atomic && order.len() > 1 => limit = order.len() / 2,
                 Class::Rejected | Class::PluginFault => fail_all(rows, &order, &fault),
             },
             // Whoever took the partition is a runtime that we do not know of, or an earlier life of ours; take it back.
@@ -88,7 +97,7 @@ pub(super) async fn write(
                 link.system(target).bump_fence(&mut fence, timeout).await?;
                 if link.system(target).has_receipt(receipt, timeout).await? {
                     part += 1;
-                    found_applied(link, work, rows, &order, budget).await?;
+                    found_applied(link, work, rows, &order, receipt, budget).await?;
                 }
             }
         }
@@ -138,7 +147,8 @@ fn operation(link: &Link, target: SystemKind, row: &RowWork) -> WriteOperation {
     WriteOperation { table, address, action, values }
 }
 
-fn applied(row: &mut RowWork, written: WrittenRow) {
+fn applied(row: &mut RowWork, receipt: TransactionId, written: WrittenRow) {
+    row.receipt = Some(receipt);
     row.written_version = Some(written.version);
     row.fate = Some(decided_fate(row));
 }
@@ -158,19 +168,27 @@ async fn found_applied(
     work: &Work<'_>,
     rows: &mut [RowWork],
     order: &[usize],
+    receipt: TransactionId,
     budget: &Budget,
 ) -> Result<(), Hold> {
-    target::read_rows(link, work, rows, order, budget).await?;
+    target::read_rows(link, work, rows, order, budget.for_write(Instant::now())?).await?;
     for &index in order {
+        if !rows[index].is_open() {
+            continue;
+        }
         let wanted = decided_fate(&rows[index]);
         target::settle_on(link, work, &mut rows[index]);
         let row = &mut rows[index];
         match row.fate {
             Some(RowFate::Equal) => {
                 row.written_version = row.current.as_ref().map(|current| current.version.clone());
+                row.receipt = Some(receipt);
                 row.fate = Some(wanted);
             }
-            Some(RowFate::Gone) => row.fate = Some(wanted),
+            Some(RowFate::Gone) => {
+                row.receipt = Some(receipt);
+                row.fate = Some(wanted);
+            }
             _ => {}
         }
     }
@@ -194,8 +212,10 @@ async fn rejected(
         {
             rows[index].address = Some(address);
         }
-        target::read_rows(link, work, rows, &[index], budget).await?;
-        target::settle_on(link, work, &mut rows[index]);
+        target::read_rows(link, work, rows, &[index], budget.for_write(Instant::now())?).await?;
+        if rows[index].is_open() {
+            target::settle_on(link, work, &mut rows[index]);
+        }
         return Ok(());
     }
     let fault = if moved_on { Fault { code: Code::TargetRejected, ..fault } } else { fault };
