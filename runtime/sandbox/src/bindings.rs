@@ -1,4 +1,4 @@
-//! The Rust side of `wit/`, generated. Nothing else in the crate spells out an interface name's types.
+//! The Rust side of `wit/`, generated, under shorter names.
 
 wasmtime::component::bindgen!({
     path: [
@@ -13,3 +13,10 @@ wasmtime::component::bindgen!({
     world: "dualwright:worlds/everything",
     ownership: Borrowing { duplicate_if_necessary: true },
 });
+
+pub(crate) use dualwright::log::log;
+pub(crate) use dualwright::types::types as wit;
+pub(crate) use exports::dualwright::plugin::describe;
+pub(crate) use exports::dualwright::table_map::{declare, table_map, table_map_back};
+pub(crate) use exports::dualwright::transform::{transform, transform_back};
+pub(crate) use exports::dualwright::validate::{post, pre};
