@@ -36,7 +36,8 @@ impl BadRow {
     /// The row's key as reports write it: `usmf/BAD-01`, in lower case.
     #[must_use]
     pub fn readable_key(&self) -> String {
-        let part = |name: &str| self.row.get(name).and_then(Value::as_str).unwrap_or_default().trim_end().to_lowercase();
+        let part =
+            |name: &str| self.row.get(name).and_then(Value::as_str).unwrap_or_default().trim_end().to_lowercase();
         let company = self.row.contains_key("dataAreaId").then(|| part("dataAreaId"));
         let parts = company.into_iter().chain(self.key.iter().map(|name| part(name)));
         parts.skip_while(String::is_empty).collect::<Vec<_>>().join("/")
@@ -99,7 +100,8 @@ struct Placeholders {
 
 impl Placeholders {
     fn of(good: &[FinopsSet]) -> Self {
-        let rows = |set: &str| good.iter().find(|own| own.set == set).map(|own| own.rows.as_slice()).unwrap_or_default();
+        let rows =
+            |set: &str| good.iter().find(|own| own.set == set).map(|own| own.rows.as_slice()).unwrap_or_default();
         let text = |row: &Row, name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let first = |set: &str, name: &str, fits: &dyn Fn(&Row) -> bool| {
             rows(set).iter().find(|row| fits(row)).map(|row| text(row, name)).unwrap_or_default()

@@ -129,22 +129,50 @@ impl Edit {
                 if_match: None,
                 body: Some(body),
             },
-            EditOperation::Update => EditRequest {
-                method: "PATCH",
-                url: format!("{row}{suffix}"),
-                if_match: Some("*"),
-                body: Some(body),
-            },
+            EditOperation::Update => {
+                EditRequest { method: "PATCH", url: format!("{row}{suffix}"), if_match: Some("*"), body: Some(body) }
+            }
             EditOperation::Delete => {
                 EditRequest { method: "DELETE", url: format!("{row}{suffix}"), if_match: None, body: None }
             }
         })
     }
 
+    /// Where the row is, to be read before or after the edit. Fails for a Dataverse row that `ids` does not know.
+    pub fn row_url(&self, ids: &Ids) -> Result<String, Missing> {
+        Ok(match &self.name {
+            None => format!("{}?cross-company=true", self.finops_url()),
+            Some(name) => format!("/api/data/v9.2/{}({})", self.set, ids.id_of(name)?),
+        })
+    }
+
+    /// Whether the row, as it is read now, is as the edit leaves it: so a script that was interrupted goes on where it
+    /// was. Lookups do not count; no edit changes a lookup alone.
+    #[must_use]
+    pub fn is_applied(&self, current: Option<&Row>) -> bool {
+        match (self.operation, current) {
+            (EditOperation::Create, current) => current.is_some(),
+            (EditOperation::Delete, current) => current.is_none(),
+            (EditOperation::Update, None) => false,
+            (EditOperation::Update, Some(current)) => {
+                self.body.iter().all(|(name, wanted)| is_same(wanted, current.get(name)))
+            }
+        }
+    }
+
     fn finops_url(&self) -> String {
         const SET: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'\'');
         let key = self.key.iter().map(|(name, literal)| format!("{name}={}", utf8_percent_encode(literal, SET)));
         format!("/data/{}({})", self.set, key.collect::<Vec<_>>().join(","))
+    }
+}
+
+/// Whether a system that was sent `wanted` shows `current` for it.
+fn is_same(wanted: &Value, current: Option<&Value>) -> bool {
+    match (wanted, current.unwrap_or(&Value::Null)) {
+        (Value::String(wanted), Value::String(current)) => wanted.trim_end() == current.trim_end(),
+        (Value::Number(wanted), Value::Number(current)) => wanted.as_f64() == current.as_f64(),
+        (wanted, current) => wanted == current,
     }
 }
 
@@ -485,7 +513,8 @@ impl<'a> Planner<'a> {
     /// party. `None` when a part of it is taken.
     fn closure(&self, place: Place) -> Option<Vec<Place>> {
         let row = self.row(place);
-        let party = [text(row, "PartyNumber"), text(row, "VendorPartyNumber")].into_iter().find(|own| !own.is_empty())?;
+        let party =
+            [text(row, "PartyNumber"), text(row, "VendorPartyNumber")].into_iter().find(|own| !own.is_empty())?;
         let mut places = vec![place];
         let party_place = self.find("CDSParties", &[party.to_owned()])?;
         if self.users_of_party.get(party).is_some_and(|users| users.len() > 1) || !self.is_free(party_place) {
@@ -537,7 +566,8 @@ impl<'a> Planner<'a> {
 
     fn delete_of(&self, system: SystemKind, place: Place) -> Option<Edit> {
         let row = self.row(place);
-        let map = self.maps.iter().find(|map| map.facts.finops_collection == self.sets[place.0].set && map.takes(row))?;
+        let map =
+            self.maps.iter().find(|map| map.facts.finops_collection == self.sets[place.0].set && map.takes(row))?;
         self.edit(system, map, EditOperation::Delete, row, &Row::new())
     }
 
@@ -736,7 +766,7 @@ impl<'a> Planner<'a> {
                     .text("dataAreaId", company)
                     .text("CustomerGroupId", format!("NEW{side}{number}"))
                     .text("Description", format!("Großkunden, Stufe {number}"))
-                    .yes("IsSalesTaxIncludedInPrice", number % 2 == 0)
+                    .yes("IsSalesTaxIncludedInPrice", number.is_multiple_of(2))
                     .row(),
             )],
             "vendor-groups" => vec![(
@@ -812,7 +842,9 @@ impl<'a> Planner<'a> {
                 .text("UnitDescription", format!("{} – geändert {mark}", text(row, "UnitDescription")))
                 .int("DecimalPrecision", 5)
                 .row(),
-            "currencies" => build.text("Name", format!("{} ({mark})", text(row, "Name").trim())).text("Symbol", "¤").row(),
+            "currencies" => {
+                build.text("Name", format!("{} ({mark})", text(row, "Name").trim())).text("Symbol", "¤").row()
+            }
             "parties" if text(row, "PartyType") == "Person" => {
                 let mut row = build
                     .text("PersonMiddleName", format!("Éloïse {mark}"))
@@ -843,10 +875,9 @@ impl<'a> Planner<'a> {
                 }
                 row
             }
-            "party-postal-addresses" => build
-                .yes("IsPrimary", flipped("IsPrimary"))
-                .text("Purpose", format!("Business;Delivery;{mark}"))
-                .row(),
+            "party-postal-addresses" => {
+                build.yes("IsPrimary", flipped("IsPrimary")).text("Purpose", format!("Business;Delivery;{mark}")).row()
+            }
             "party-contacts" if text(row, "Type") == "Email" => build
                 .text("Locator", format!("changed.{}@example.com", mark.to_lowercase()))
                 .yes("IsPrivate", flipped("IsPrivate"))
@@ -890,7 +921,9 @@ impl<'a> Planner<'a> {
                 .text("SalesMemo", format!("Ruft gern an ☎ {mark},\n\"abends\""))
                 .text("CustomerGroupId", self.another_group(row))
                 .row(),
-            "products" => build.text("ProductName", shortened(&format!("{} {mark}", text(row, "ProductName")), 60)).row(),
+            "products" => {
+                build.text("ProductName", shortened(&format!("{} {mark}", text(row, "ProductName")), 60)).row()
+            }
             _ => build
                 .decimal("SalesPrice", Decimal::new(number as i64 * 10_001 + 9_999, 4))
                 .text("SalesPriceDate", "2025-03-01")
@@ -909,7 +942,8 @@ impl<'a> Planner<'a> {
             .filter(|place| !self.gone.contains(place) && text(self.row(*place), "dataAreaId") == company)
             .collect::<Vec<_>>();
         let chosen = groups.get(self.random.below(groups.len())).map(|place| self.row(*place));
-        chosen.map_or_else(|| text(row, "CustomerGroupId").to_owned(), |group| text(group, "CustomerGroupId").to_owned())
+        chosen
+            .map_or_else(|| text(row, "CustomerGroupId").to_owned(), |group| text(group, "CustomerGroupId").to_owned())
     }
 
     // Edits

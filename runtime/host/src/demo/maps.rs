@@ -144,9 +144,8 @@ pub(super) fn folder_of(data: &Path) -> Option<PathBuf> {
 
 fn parsed(facts: &'static MapFacts, json: String, file: &str) -> Result<DemoMap, DemoError> {
     let data = |message: String| DemoError::Data { file: file.to_owned(), message };
-    let mapping = Mapping::parse(&json).map_err(|problems| {
-        data(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
-    })?;
+    let mapping = Mapping::parse(&json)
+        .map_err(|problems| data(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
     if mapping.legs.len() != 1 || mapping.legs[0].dataverse_set != facts.dataverse_set {
         return Err(data(format!("it is not the map of {}", facts.dataverse_set)));
     }

@@ -437,7 +437,9 @@ mod tests {
 
     #[test]
     fn the_spellings_of_the_files_are_read() {
-        for (text, wanted) in [(".9900", Some("0.9900")), ("-1", Some("-1")), ("7887186.7882", Some("7887186.7882")), ("x", None)] {
+        for (text, wanted) in
+            [(".9900", Some("0.9900")), ("-1", Some("-1")), ("7887186.7882", Some("7887186.7882")), ("x", None)]
+        {
             assert_eq!(parse_decimal(text).map(|number| number.to_string()).as_deref(), wanted, "{text}");
         }
         for (text, wanted) in [

@@ -255,9 +255,10 @@ impl<'a> World<'a> {
             entity: vendor.id,
             kind: PartyKind::Vendor { name: &vendor.name, rating: vendor.credit_rating },
         });
-        let individuals = self.records.customers.iter().filter(|customer| customer.store.is_none()).filter_map(
-            |customer| Some(Party { entity: customer.person?, kind: PartyKind::Individual { customer } }),
-        );
+        let individuals =
+            self.records.customers.iter().filter(|customer| customer.store.is_none()).filter_map(|customer| {
+                Some(Party { entity: customer.person?, kind: PartyKind::Individual { customer } })
+            });
         stores.chain(vendors).chain(individuals).collect()
     }
 
@@ -283,12 +284,15 @@ impl<'a> World<'a> {
                         .text("OrganizationName", name)
                         .text("NameAlias", shortened(name, 20))
                         .text("KnownAs", name)
-                        .text("OrganizationABCCode", match rating {
-                            1 => "A",
-                            2 => "B",
-                            3 => "C",
-                            _ => "None",
-                        })
+                        .text(
+                            "OrganizationABCCode",
+                            match rating {
+                                1 => "A",
+                                2 => "B",
+                                3 => "C",
+                                _ => "None",
+                            },
+                        )
                         .row(),
                     PartyKind::Individual { customer } => {
                         let email = emails.get(&party.entity);
@@ -513,11 +517,14 @@ impl<'a> World<'a> {
                     .yes("IsVendorLocallyOwned", country == company.country)
                     .yes("HasOnlyTakenBids", vendor.is_preferred == 1)
                     .yes("ArePricesIncludingSalesTax", company.id == "eumf" || company.id == "apmf")
-                    .text("OnHoldStatus", match (is_active, vendor.is_preferred == 1) {
-                        (false, _) => "All",
-                        (true, false) => "Requisition",
-                        (true, true) => "No",
-                    });
+                    .text(
+                        "OnHoldStatus",
+                        match (is_active, vendor.is_preferred == 1) {
+                            (false, _) => "All",
+                            (true, false) => "Requisition",
+                            (true, true) => "No",
+                        },
+                    );
                 // An empty date otherwise: F&O has 1900-01-01 for it.
                 if is_active { build } else { build.text("VendorHoldReleaseDate", date_of(&vendor.modified)) }.row()
             })
@@ -576,9 +583,9 @@ impl<'a> World<'a> {
                 if let Some(person) = sales_person {
                     memo.push_str(&format!("\nSales person: {person}"));
                 }
-                let payer = payers.get(&store).filter(|payer| {
-                    payer.id != customer.id && self.company(payer.territory).id == company.id
-                });
+                let payer = payers
+                    .get(&store)
+                    .filter(|payer| payer.id != customer.id && self.company(payer.territory).id == company.id);
                 build
                     .text("PartyType", "Organization")
                     .text("OrganizationName", name)
@@ -681,7 +688,8 @@ impl<'a> World<'a> {
                     build = build.decimal("NetProductWeight", weight);
                 }
                 if let Some(end) = &product.sell_end {
-                    build = build.yes("IsPOSRegistrationBlocked", true).text("POSRegistrationBlockedDate", date_of(end));
+                    build =
+                        build.yes("IsPOSRegistrationBlocked", true).text("POSRegistrationBlockedDate", date_of(end));
                 }
                 if let Some(offer) = offer {
                     build = build
@@ -734,11 +742,11 @@ fn vendor_group(rating: u8) -> String {
 
 /// Most are open; some exercise the other options.
 const fn hold_status(customer: u32) -> &'static str {
-    if customer % 97 == 0 {
+    if customer.is_multiple_of(97) {
         "All"
-    } else if customer % 50 == 0 {
+    } else if customer.is_multiple_of(50) {
         "Invoice"
-    } else if customer % 41 == 0 {
+    } else if customer.is_multiple_of(41) {
         "Never"
     } else {
         "No"
@@ -775,7 +783,17 @@ fn day_parts(moment: &str) -> Option<(i64, usize, i64)> {
 
 fn month_name(month: usize) -> &'static str {
     const NAMES: [&str; 12] = [
-        "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
         "December",
     ];
     NAMES.get(month.wrapping_sub(1)).copied().unwrap_or("None")

@@ -14,8 +14,111 @@ pub struct Urls {
     pub dataverse: String,
 }
 
-/// The bindings of the standard plugins, by map.
-const PLUGINS: &[(&str, &str)] = &[];
+/// One binding of a standard plugin: map, why it is there, and what the file says. A transform names field mappings as
+/// the map does, a validator the columns of its target.
+struct Bound {
+    map: &'static str,
+    why: &'static str,
+    binding: &'static str,
+}
+
+/// Blanks at the ends and runs of blanks: what people type and nobody sees.
+const CLEAN_DESCRIPTION: &str = r#"name = "text-cleanup"
+stage = "transform"
+field = "DESCRIPTION"
+direction = "both"
+parameters = { trim = true, collapse = true }
+"#;
+
+const STORED_EQUALS_SENT: &str = r#"name = "stored-equals-sent"
+stage = "post-validate"
+direction = "to-dataverse"
+"#;
+
+const PLUGINS: &[Bound] = &[
+    Bound {
+        map: "currencies",
+        why: "Names are compared by people, so blanks that nobody sees do not count.",
+        binding: r#"name = "text-cleanup"
+stage = "transform"
+field = "NAME"
+direction = "both"
+parameters = { trim = true, collapse = true }
+"#,
+    },
+    Bound {
+        map: "currencies",
+        why: "Whatever server logic does to a currency in Dataverse is found out.",
+        binding: STORED_EQUALS_SENT,
+    },
+    Bound {
+        map: "parties",
+        why: "Names come from many hands.",
+        binding: r#"name = "text-cleanup"
+stage = "transform"
+fields = ["ORGANIZATIONNAME", "KNOWNAS"]
+direction = "both"
+parameters = { trim = true, collapse = true }
+"#,
+    },
+    Bound {
+        map: "party-contacts",
+        why: "Only an electronic address of type e-mail (192350002) has to be one.",
+        binding: r#"name = "email-validator"
+stage = "pre-validate"
+fields = ["LOCATOR", "TYPE"]
+direction = "to-dataverse"
+parameters = { columns = ["msdyn_locator"], when-column = "msdyn_type", when-values = ["192350002"] }
+"#,
+    },
+    Bound { map: "customer-groups", why: "Descriptions come from many hands.", binding: CLEAN_DESCRIPTION },
+    Bound { map: "vendor-groups", why: "Descriptions come from many hands.", binding: CLEAN_DESCRIPTION },
+    Bound {
+        map: "vendors",
+        why: "What was ordered adds up to fractions that no currency can pay.",
+        binding: r#"name = "money-rounding"
+stage = "transform"
+field = "CREDITLIMIT"
+direction = "both"
+parameters = { currency = "CURRENCYCODE" }
+"#,
+    },
+    Bound {
+        map: "customers-accounts",
+        why: "An equal share of a territory's sales has fractions that no currency can pay.",
+        binding: r#"name = "money-rounding"
+stage = "transform"
+field = "CREDITLIMIT"
+direction = "both"
+parameters = { currency = "SALESCURRENCYCODE" }
+"#,
+    },
+    Bound {
+        map: "customers-accounts",
+        why: "A slip of the pen must not become a credit.",
+        binding: r#"name = "credit-limit"
+stage = "pre-validate"
+fields = ["CREDITLIMIT"]
+direction = "to-dataverse"
+parameters = { amount = "creditlimit", limit = 100000000 }
+"#,
+    },
+    Bound {
+        map: "customers-accounts",
+        why: "Whatever server logic does to an account in Dataverse is found out.",
+        binding: STORED_EQUALS_SENT,
+    },
+    Bound {
+        map: "products",
+        why: "Names come from many hands.",
+        binding: r#"name = "text-cleanup"
+stage = "transform"
+field = "PRODUCTNAME"
+direction = "to-dataverse"
+parameters = { trim = true, collapse = true }
+"#,
+    },
+];
 
 pub(super) fn write(source: &DataSource, folder: &Path, urls: &Urls) -> Result<PathBuf, DemoError> {
     let write = |path: PathBuf, text: &str| {
@@ -53,8 +156,8 @@ fn text(source: &DataSource, urls: &Urls) -> String {
             map.facts.finops_collection,
             slug = map.facts.slug,
         );
-        for (_, binding) in PLUGINS.iter().filter(|(slug, _)| *slug == map.facts.slug) {
-            let _ = write!(text, "\n[[map.plugin]]\n{binding}");
+        for bound in PLUGINS.iter().filter(|bound| bound.map == map.facts.slug) {
+            let _ = write!(text, "\n# {}\n[[map.plugin]]\n{}", bound.why, bound.binding);
         }
     }
     text

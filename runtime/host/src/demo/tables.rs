@@ -25,8 +25,7 @@ pub struct Tables {
 impl Tables {
     pub(super) fn read() -> Result<Self, DemoError> {
         let read = |file: &str, json: &str| -> Result<TableFile, DemoError> {
-            read_tables(json)
-                .map_err(|error| DemoError::Data { file: file.to_owned(), message: format!("{error:#}") })
+            read_tables(json).map_err(|error| DemoError::Data { file: file.to_owned(), message: format!("{error:#}") })
         };
         let finops = read("finops-tables.json", FINOPS_TABLES)?.tables;
         let dataverse = read("dataverse-tables.json", DATAVERSE_TABLES)?.tables;

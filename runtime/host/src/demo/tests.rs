@@ -54,7 +54,8 @@ fn misfit(column: &ColumnDefinition, value: &Value) -> Option<String> {
             let beyond = |bound: &Option<serde_json::Number>, over: &dyn Fn(f64, f64) -> bool| {
                 bound.as_ref().and_then(serde_json::Number::as_f64).is_some_and(|bound| over(number, bound))
             };
-            if beyond(&column.min, &|number, bound| number < bound) || beyond(&column.max, &|number, bound| number > bound)
+            if beyond(&column.min, &|number, bound| number < bound)
+                || beyond(&column.max, &|number, bound| number > bound)
             {
                 return Some(format!("{} is out of range", column.name));
             }
@@ -75,7 +76,11 @@ fn misfits(translation: &Translation<'_>, row: &Row) -> Vec<String> {
         found.extend(misfit(column(table, name).expect("a column"), value));
     }
     for column in table.columns.iter().filter(|column| column.required) {
-        if columns.values.get(&column.name).is_none_or(|value| value.as_str().is_some_and(|text| text.trim().is_empty())) {
+        if columns
+            .values
+            .get(&column.name)
+            .is_none_or(|value| value.as_str().is_some_and(|text| text.trim().is_empty()))
+        {
             found.push(format!("{} is required", column.name));
         }
     }
@@ -106,13 +111,18 @@ fn maps_name_only_what_both_tables_have() {
                     assert!(column(translation.finops, name).is_some(), "{slug}: {name}");
                 }
                 let Some(path) = &field.dataverse else { continue };
-                let own = column(translation.dataverse, &path.column).unwrap_or_else(|| panic!("{slug}: {}", path.column));
+                let own =
+                    column(translation.dataverse, &path.column).unwrap_or_else(|| panic!("{slug}: {}", path.column));
                 match &path.reference {
                     Reference::None => assert_ne!(own.kind, ColumnKind::Lookup, "{slug}: {}", path.column),
                     Reference::Path(steps) => {
                         let set = field.related_set.as_deref().expect("a related set");
                         let related = source.tables().dataverse_table(set).unwrap_or_else(|| panic!("{slug}: {set}"));
-                        assert!(own.targets.iter().any(|target| target.table == related.name), "{slug}: {}", path.column);
+                        assert!(
+                            own.targets.iter().any(|target| target.table == related.name),
+                            "{slug}: {}",
+                            path.column
+                        );
                         assert!(column(related, &steps[0]).is_some(), "{slug}: {set}.{}", steps[0]);
                         assert!(!dataverse_key(related).is_empty(), "{slug}: {set}");
                     }
@@ -172,8 +182,11 @@ fn check_rows(source: &DataSource) {
             }
         }
     }
-    let collections =
-        source.maps().iter().map(|map| (map.facts.dataverse_set, map.facts.finops_collection)).collect::<HashMap<_, _>>();
+    let collections = source
+        .maps()
+        .iter()
+        .map(|map| (map.facts.dataverse_set, map.facts.finops_collection))
+        .collect::<HashMap<_, _>>();
     let mut followed: BTreeMap<(&str, String), usize> = BTreeMap::new();
     for map in source.maps() {
         let slug = map.facts.slug;
@@ -188,7 +201,9 @@ fn check_rows(source: &DataSource) {
                 if value.is_empty() {
                     continue;
                 }
-                let collection = collections.get(set).unwrap_or_else(|| panic!("{slug}: {key} fills {name}, and no map writes {set}"));
+                let collection = collections
+                    .get(set)
+                    .unwrap_or_else(|| panic!("{slug}: {key} fills {name}, and no map writes {set}"));
                 let has_company = source.tables().finops_table(collection).expect("a table").key.len() == 2;
                 let wanted = if has_company { format!("{}|{value}", text(row, "dataAreaId")) } else { value };
                 assert!(keys[collection].contains(&wanted), "{slug}: {key} refers to {wanted} of {set}");
@@ -359,6 +374,21 @@ fn the_embedded_edits_keep_every_promise() {
 }
 
 #[test]
+fn an_interrupted_script_knows_where_it_was() {
+    let edits = embedded().edits().expect("edits");
+    for edit in edits.finops.iter().chain(&edits.dataverse).flat_map(|set| &set.edits) {
+        let mut after = edit.body.clone();
+        after.insert("other".to_owned(), Value::from("unchanged"));
+        let is_delete = edit.operation == EditOperation::Delete;
+        assert_eq!(edit.is_applied(Some(&after)), !is_delete);
+        assert_eq!(edit.is_applied(None), is_delete);
+        if edit.operation == EditOperation::Update {
+            assert!(!edit.is_applied(Some(&Row::new())), "{} {:?}: only clears", edit.map, edit.body);
+        }
+    }
+}
+
+#[test]
 fn adventureworks_keeps_every_promise() {
     let Some(source) = adventureworks() else { return };
     check_rows(&source);
@@ -433,7 +463,27 @@ fn settings_name_every_map_once() {
     let settings = text.parse::<toml::Table>().expect("TOML");
     let maps = settings["map"].as_array().expect("maps");
     assert_eq!(maps.len(), 15);
+    let mut stages = BTreeSet::new();
     for map in maps {
         assert!(folder.path().join(map["file"].as_str().expect("a file")).is_file());
+        let facts = MAPS.iter().find(|facts| map["slug"].as_str() == Some(facts.slug)).expect("a map of the demo");
+        let own = source.maps().iter().find(|own| own.facts.slug == facts.slug).expect("a map");
+        let known = own.leg().fields.iter().filter_map(|field| field.finops.as_deref()).collect::<HashSet<_>>();
+        let bindings = map.get("plugin").and_then(toml::Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        for binding in bindings {
+            stages.insert((binding["name"].as_str().expect("a name"), binding["stage"].as_str().expect("a stage")));
+            let list = binding.get("fields").and_then(toml::Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            for field in list.iter().chain(binding.get("field")) {
+                assert!(known.contains(field.as_str().expect("a name")), "{}: {field}", facts.slug);
+            }
+        }
     }
+    let wanted = [
+        ("credit-limit", "pre-validate"),
+        ("email-validator", "pre-validate"),
+        ("money-rounding", "transform"),
+        ("stored-equals-sent", "post-validate"),
+        ("text-cleanup", "transform"),
+    ];
+    assert_eq!(stages.into_iter().collect::<Vec<_>>(), wanted);
 }
