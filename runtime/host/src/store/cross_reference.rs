@@ -16,7 +16,7 @@ macro_rules! columns {
     };
 }
 
-/// One statement per key: 1,000 keys take about 2 ms, as long as a join with an array of them.
+/// One statement per key: 1,000 keys out of 100,000 take about 3 ms of processor time.
 pub(super) fn by_key(
     connection: &Connection,
     scope: &Scope,
@@ -48,7 +48,8 @@ pub(super) fn by_id(
     let mut statement = connection.prepare_cached(concat!(
         "SELECT ",
         columns!(),
-        " FROM cross_reference WHERE tenant = ?1 AND link = ?2 AND map = ?3 AND dataverse_id = ?4
+        " FROM cross_reference INDEXED BY cross_reference_by_id
+          WHERE tenant = ?1 AND link = ?2 AND map = ?3 AND dataverse_id = ?4
           ORDER BY deleted, last_sequence DESC LIMIT 1"
     ))?;
     let mut found = HashMap::with_capacity(ids.len());
@@ -88,22 +89,25 @@ pub(super) fn page(
     Ok(pairs)
 }
 
+/// Two statements, because the index by id is what a write costs: 1,000 new pairs beside 100,000 take about 9 ms of
+/// processor time, 1,000 pairs that keep their id take 3.
 pub(super) fn put<'a>(
     connection: &Connection,
     scope: &Scope,
     pairs: impl IntoIterator<Item = (&'a str, &'a RowKey, &'a CrossReference)>,
 ) -> Result<(), Failure> {
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO cross_reference (tenant, link, map, key, dataverse_id, finops_version, dataverse_version,
-             finops_hash, dataverse_hash, deleted, last_transaction, last_sequence)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
-         ON CONFLICT DO UPDATE SET dataverse_id = excluded.dataverse_id, finops_version = excluded.finops_version,
-             dataverse_version = excluded.dataverse_version, finops_hash = excluded.finops_hash,
-             dataverse_hash = excluded.dataverse_hash, deleted = excluded.deleted,
-             last_transaction = excluded.last_transaction, last_sequence = excluded.last_sequence",
+    let mut update = connection.prepare_cached(
+        "UPDATE cross_reference SET finops_version = ?6, dataverse_version = ?7, finops_hash = ?8, dataverse_hash = ?9,
+             deleted = ?10, last_transaction = ?11, last_sequence = ?12
+         WHERE tenant = ?1 AND link = ?2 AND map = ?3 AND key = ?4 AND dataverse_id IS ?5",
+    )?;
+    let mut replace = connection.prepare_cached(
+        "INSERT OR REPLACE INTO cross_reference (tenant, link, map, key, dataverse_id, finops_version,
+             dataverse_version, finops_hash, dataverse_hash, deleted, last_transaction, last_sequence)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     )?;
     for (map, key, reference) in pairs {
-        statement.execute((
+        let row = (
             &scope.tenant,
             &scope.link,
             map,
@@ -116,7 +120,10 @@ pub(super) fn put<'a>(
             reference.deleted,
             reference.last_transaction.as_ref().map(|TransactionId(id)| id.as_bytes()),
             reference.last_sequence,
-        ))?;
+        );
+        if update.execute(row)? == 0 {
+            replace.execute(row)?;
+        }
     }
     Ok(())
 }

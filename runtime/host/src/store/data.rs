@@ -74,7 +74,10 @@ pub struct Delivery {
 pub enum Fate {
     Complete,
     /// It stays in the outbox and is due again at `not_before`.
-    Retry { not_before: i64, fault: Fault },
+    Retry {
+        not_before: i64,
+        fault: Fault,
+    },
     /// Its records are in the error queue.
     Failed,
 }

@@ -217,7 +217,8 @@ pub(super) fn requeue(connection: &Connection, scope: &Scope, ids: &[i64], now: 
 /// The filter as SQL, with its arguments.
 fn condition(scope: &Scope, filter: &FailedFilter) -> (String, Vec<Box<dyn ToSql>>) {
     let mut sql = "tenant = ?1 AND link = ?2".to_owned();
-    let mut arguments: Vec<Box<dyn ToSql>> = vec![Box::new(Arc::clone(&scope.tenant)), Box::new(Arc::clone(&scope.link))];
+    let mut arguments: Vec<Box<dyn ToSql>> =
+        vec![Box::new(Arc::clone(&scope.tenant)), Box::new(Arc::clone(&scope.link))];
     let mut add = |column: &str, argument: Box<dyn ToSql>| {
         arguments.push(argument);
         sql.push_str(&format!(" AND {column} ?{}", arguments.len()));
@@ -242,7 +243,11 @@ fn condition(scope: &Scope, filter: &FailedFilter) -> (String, Vec<Box<dyn ToSql
     (sql, arguments)
 }
 
-pub(super) fn list(connection: &Connection, scope: &Scope, filter: &FailedFilter) -> Result<Vec<FailedRecord>, Failure> {
+pub(super) fn list(
+    connection: &Connection,
+    scope: &Scope,
+    filter: &FailedFilter,
+) -> Result<Vec<FailedRecord>, Failure> {
     let (condition, arguments) = condition(scope, filter);
     let limit = filter.limit.map(|limit| format!(" LIMIT {limit}")).unwrap_or_default();
     let sql = format!(

@@ -145,7 +145,8 @@ fn private_file(path: &Path) -> std::io::Result<File> {
 /// The kind of the network file system that `path` is on, as `/proc/mounts` tells it: SQLite's write-ahead log needs
 /// shared memory and locks that those do not give.
 fn network_filesystem(mounts: &str, path: &Path) -> Option<String> {
-    const KINDS: &[&str] = &["nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "fuse.sshfs", "lustre"];
+    const KINDS: &[&str] =
+        &["nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "fuse.sshfs", "lustre"];
     let mounted = mounts
         .lines()
         .filter_map(|line| {

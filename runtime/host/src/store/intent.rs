@@ -88,9 +88,7 @@ pub(super) fn close(
     applied: bool,
 ) -> Result<(), Failure> {
     let after = if applied { IntentState::Done } else { IntentState::Aborted };
-    let refused = |why: String| {
-        Err(Failure::Refused(format!("intent of transaction {transaction} on {side}: {why}")))
-    };
+    let refused = |why: String| Err(Failure::Refused(format!("intent of transaction {transaction} on {side}: {why}")));
     match find(connection, scope, transaction, side)? {
         None => return refused("there is none".to_owned()),
         Some(before) if before.state == after => return Ok(()),

@@ -134,9 +134,11 @@ pub(super) fn log(connection: &Connection, scope: &Scope, lines: &[NewActivity])
             .execute((&scope.tenant, &scope.link, id, line.at, &line.map, line.kind, &line.text))?;
         last = id;
     }
-    connection
-        .prepare_cached("DELETE FROM activity WHERE tenant = ?1 AND link = ?2 AND id <= ?3")?
-        .execute((&scope.tenant, &scope.link, last - ACTIVITY_MAX))?;
+    connection.prepare_cached("DELETE FROM activity WHERE tenant = ?1 AND link = ?2 AND id <= ?3")?.execute((
+        &scope.tenant,
+        &scope.link,
+        last - ACTIVITY_MAX,
+    ))?;
     Ok(())
 }
 

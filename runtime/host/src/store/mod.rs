@@ -254,7 +254,8 @@ impl Store {
         applied: bool,
     ) -> Result<(), Fault> {
         let scope = scope.clone();
-        self.write("close_intent", move |connection| intent::close(connection, &scope, transaction, side, applied)).await
+        self.write("close_intent", move |connection| intent::close(connection, &scope, transaction, side, applied))
+            .await
     }
 
     // ---- plugin timings

@@ -87,17 +87,37 @@ pub(super) fn forget_tokens(connection: &Connection, scope: &Scope, up_to: i64, 
     Ok(())
 }
 
+/// Attempts after which a delivery that waits no longer holds up the later ones of its source: by then it is more likely
+/// that something is wrong with it than with the system.
+const HOLDS_MAX: u32 = 5;
+
+/// What may be tried now, in order. While a delivery waits for its next attempt, the later ones of its source wait too,
+/// so that changes arrive in the order in which they were made.
 pub(super) fn due(connection: &Connection, scope: &Scope, now: i64, limit: u32) -> Result<Vec<Delivery>, Failure> {
+    due_within(connection, scope, now, limit, DUE_BYTES_MAX)
+}
+
+pub(super) fn due_within(
+    connection: &Connection,
+    scope: &Scope,
+    now: i64,
+    limit: u32,
+    bytes_max: usize,
+) -> Result<Vec<Delivery>, Failure> {
     let mut statement = connection.prepare_cached(
         "SELECT sequence, transaction_id, source, atomic, payload, rows, captured_at, attempt, retry_of FROM outbox
-         WHERE tenant = ?1 AND link = ?2 AND not_before <= ?3 ORDER BY sequence LIMIT ?4",
+         WHERE tenant = ?1 AND link = ?2 AND not_before <= ?3
+         AND NOT EXISTS (SELECT 1 FROM outbox AS earlier
+             WHERE earlier.tenant = ?1 AND earlier.link = ?2 AND earlier.source = outbox.source
+             AND earlier.sequence < outbox.sequence AND earlier.not_before > ?3 AND earlier.attempt < ?5)
+         ORDER BY sequence LIMIT ?4",
     )?;
     let mut due = Vec::new();
     let mut bytes = 0;
-    for delivery in statement.query_map((&scope.tenant, &scope.link, now, limit), delivery_of)? {
+    for delivery in statement.query_map((&scope.tenant, &scope.link, now, limit, HOLDS_MAX), delivery_of)? {
         let delivery = delivery?;
         bytes += delivery.payload.len();
-        if bytes > DUE_BYTES_MAX && !due.is_empty() {
+        if bytes > bytes_max && !due.is_empty() {
             break;
         }
         due.push(delivery);
@@ -146,7 +166,12 @@ pub(super) fn backlog(connection: &Connection, scope: &Scope) -> Result<Backlog,
 }
 
 /// Gives a delivery its fate; answers the failed record that it was a new try of.
-pub(super) fn settle(connection: &Connection, scope: &Scope, sequence: i64, fate: &Fate) -> Result<Option<i64>, Failure> {
+pub(super) fn settle(
+    connection: &Connection,
+    scope: &Scope,
+    sequence: i64,
+    fate: &Fate,
+) -> Result<Option<i64>, Failure> {
     let retry_of = match fate {
         Fate::Complete | Fate::Failed => connection
             .prepare_cached("DELETE FROM outbox WHERE tenant = ?1 AND link = ?2 AND sequence = ?3 RETURNING retry_of")?

@@ -25,11 +25,7 @@ impl Readers {
     /// Opens the first connection, so that a file that cannot be read is noticed at once.
     pub(super) fn open(file: PathBuf) -> Result<Self, Fault> {
         let first = schema::open_to_read(&file)?;
-        Ok(Self {
-            file,
-            idle: Arc::new(Mutex::new(vec![first])),
-            permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-        })
+        Ok(Self { file, idle: Arc::new(Mutex::new(vec![first])), permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)) })
     }
 
     /// Runs `work` on one snapshot of the store.
@@ -37,11 +33,9 @@ impl Readers {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Fault> {
-        let permit = Arc::clone(&self.permits)
-            .acquire_owned()
-            .await
-            .map_err(|_| failed("the store is closed".to_owned()))?;
-        let (file, idle) = (self.file.clone(), Arc::clone(&self.idle));
+        let permit =
+            Arc::clone(&self.permits).acquire_owned().await.map_err(|_| failed("the store is closed".to_owned()))?;
+        let (file, idle, permits) = (self.file.clone(), Arc::clone(&self.idle), Arc::clone(&self.permits));
         let done = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let connection = match pop(&idle) {
@@ -49,10 +43,13 @@ impl Readers {
                 None => schema::open_to_read(&file)?,
             };
             let result = snapshot(&connection, work).map_err(|failure| failure.into_fault("the store cannot be read"));
-            idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            if !permits.is_closed() {
+                idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            }
             result
         });
-        done.await.unwrap_or_else(|error| Err(Fault::new(Code::Internal, format!("a read of the store ended: {error}"))))
+        done.await
+            .unwrap_or_else(|error| Err(Fault::new(Code::Internal, format!("a read of the store ended: {error}"))))
     }
 
     /// Ends reading: what is under way is finished, what comes later fails.
@@ -67,10 +64,7 @@ fn pop(idle: &Mutex<Vec<Connection>>) -> Option<Connection> {
 }
 
 /// One read transaction: all statements see the same state, and the file is locked once.
-fn snapshot<T>(
-    connection: &Connection,
-    work: impl FnOnce(&Connection) -> Result<T, Failure>,
-) -> Result<T, Failure> {
+fn snapshot<T>(connection: &Connection, work: impl FnOnce(&Connection) -> Result<T, Failure>) -> Result<T, Failure> {
     let transaction = connection.unchecked_transaction()?;
     let result = work(&transaction)?;
     transaction.finish()?;

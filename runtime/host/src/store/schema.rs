@@ -177,8 +177,12 @@ mod tests {
         prepared("");
         let refused = open_to_read(&file).expect_err("an empty file");
         assert!(refused.message.contains("start the runtime once"), "{refused}");
-        std::fs::write(&file, b"this is text, and more of it than a header of SQLite has, so that it is read as one, \
-            which takes a hundred bytes").expect("written");
+        std::fs::write(
+            &file,
+            b"this is text, and more of it than a header of SQLite has, so that it is read as one, \
+            which takes a hundred bytes",
+        )
+        .expect("written");
         assert!(open(&file, true).is_err());
     }
 }
