@@ -52,8 +52,7 @@ macro_rules! plugin {
         $(, transform: $form:ident($transform:path))?
         $(, pre_validate: $pre:path)?
         $(, post_validate: $post:path)?
-        $(, table_map: $table_map:path)?
-        $(, table_map_back: $table_map_back:path)?
+        $(, table_map: $table_map:path $(, table_map_back: $table_map_back:path)?)?
         $(, declare: $declare:path)?
         $(,)?
     ) => {

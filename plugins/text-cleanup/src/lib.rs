@@ -1,0 +1,280 @@
+//! Trims, collapses, re-cases and truncates texts.
+//!
+//! Nearly all text of a business system is ASCII, so that is one pass over bytes without a branch per character; other
+//! text goes character by character. Both give the same result, which a test holds them to.
+
+use dualwright_sdk::prelude::*;
+
+/// What becomes of letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Choice)]
+pub enum Case {
+    Keep,
+    Lower,
+    Upper,
+    /// The first letter of each word upper case, the others lower case.
+    Title,
+}
+
+#[derive(Debug, Clone, Settings)]
+pub struct Cleanup {
+    /// Remove blanks, tabs and line breaks at both ends.
+    #[setting(default = true)]
+    pub trim: bool,
+    /// Make each run of blanks, tabs and line breaks one blank.
+    #[setting(default = true)]
+    pub collapse: bool,
+    /// What becomes of letters: keep, lower, upper, or title for the first letter of each word.
+    #[setting(default = "keep")]
+    pub case: Case,
+    /// Longest text in characters; 0 for any length. What is longer is cut, after everything else.
+    #[setting(default = 0, minimum = 0, maximum = 1_000_000)]
+    pub truncate: u32,
+}
+
+/// Writes the clean text behind what `out` holds.
+pub fn clean(settings: &Cleanup, text: &str, out: &mut String) {
+    if text.is_ascii() {
+        clean_ascii(settings, text.as_bytes(), out);
+    } else {
+        clean_characters(settings, text, out);
+    }
+}
+
+const fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
+}
+
+fn clean_ascii(settings: &Cleanup, text: &[u8], out: &mut String) {
+    let text = if settings.trim { trim_ascii(text) } else { text };
+    let start = out.len();
+    match settings.case {
+        Case::Keep => copy_ascii(settings.collapse, text, out, |byte| byte),
+        Case::Lower => copy_ascii(settings.collapse, text, out, |byte| byte.to_ascii_lowercase()),
+        Case::Upper => copy_ascii(settings.collapse, text, out, |byte| byte.to_ascii_uppercase()),
+        Case::Title => {
+            let mut within_word = false;
+            copy_ascii(settings.collapse, text, out, |byte| {
+                let cased = if within_word { byte.to_ascii_lowercase() } else { byte.to_ascii_uppercase() };
+                within_word = is_word(char::from(byte));
+                cased
+            });
+        }
+    }
+    truncate(settings, start, out);
+}
+
+fn trim_ascii(mut text: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = text
+        && is_blank(*first)
+    {
+        text = rest;
+    }
+    while let [rest @ .., last] = text
+        && is_blank(*last)
+    {
+        text = rest;
+    }
+    text
+}
+
+/// How many bytes are worked on at a time: a buffer on the stack, so that the copy into `out` is one.
+const CHUNK: usize = 64;
+
+/// Copies ASCII through `case`; the caller vouches for nothing, since a byte above 127 would only become a blank cell of
+/// a chunk that `from_utf8` refuses.
+#[inline]
+fn copy_ascii(collapse: bool, text: &[u8], out: &mut String, mut case: impl FnMut(u8) -> u8) {
+    let mut after_blank = false;
+    for chunk in text.chunks(CHUNK) {
+        let mut clean = [0; CHUNK];
+        let mut len = 0;
+        for &byte in chunk {
+            let blank = collapse && is_blank(byte);
+            let cased = case(byte);
+            clean[len] = if blank { b' ' } else { cased };
+            // The cell is written in any case and kept only where it counts, which costs less than a branch.
+            len += usize::from(!(blank && after_blank));
+            after_blank = blank;
+        }
+        out.push_str(std::str::from_utf8(&clean[..len]).unwrap_or_default());
+    }
+}
+
+/// Apostrophes and combining accents are within a word.
+fn is_word(character: char) -> bool {
+    character.is_alphanumeric() || matches!(character, '\'' | '’' | '\u{300}'..='\u{36f}')
+}
+
+fn clean_characters(settings: &Cleanup, text: &str, out: &mut String) {
+    let text = if settings.trim { text.trim() } else { text };
+    let start = out.len();
+    let mut after_blank = false;
+    let mut within_word = false;
+    for character in text.chars() {
+        if settings.collapse && character.is_whitespace() {
+            if !after_blank {
+                out.push(' ');
+            }
+            after_blank = true;
+            within_word = false;
+            continue;
+        }
+        after_blank = false;
+        match settings.case {
+            Case::Keep => out.push(character),
+            Case::Lower => out.extend(character.to_lowercase()),
+            Case::Upper => out.extend(character.to_uppercase()),
+            Case::Title if within_word => out.extend(character.to_lowercase()),
+            Case::Title => {
+                // Some letters become several, of which only the first starts the word: ß becomes Ss.
+                let mut upper = character.to_uppercase();
+                out.extend(upper.next());
+                out.extend(upper.flat_map(char::to_lowercase));
+            }
+        }
+        within_word = is_word(character);
+    }
+    truncate(settings, start, out);
+}
+
+/// Cuts after that many characters, and the blanks that then stand at the end.
+fn truncate(settings: &Cleanup, start: usize, out: &mut String) {
+    let limit = settings.truncate as usize;
+    if limit == 0 || out.len() - start <= limit {
+        return;
+    }
+    if let Some((end, _)) = out[start..].char_indices().nth(limit) {
+        out.truncate(start + end);
+        if settings.trim {
+            let trimmed = out[start..].trim_end().len();
+            out.truncate(start + trimmed);
+        }
+    }
+}
+
+dualwright_sdk::plugin! {
+    name: "text-cleanup",
+    text: "Makes texts of both systems comparable: trims them, makes runs of blanks one blank, changes case, and cuts what \
+           is too long. Changes every text column it is bound to.",
+    state: Cleanup,
+    idempotent: true,
+    transform: text(clean),
+}
+
+#[cfg(test)]
+mod tests {
+    use dualwright_sdk::settings::SettingValue;
+    use dualwright_sdk::testing::{Bench, column};
+
+    use super::*;
+
+    const ALL: Cleanup = Cleanup { trim: true, collapse: true, case: Case::Lower, truncate: 0 };
+
+    fn cleaned(settings: &Cleanup, text: &str) -> String {
+        let mut out = String::new();
+        clean(settings, text, &mut out);
+        out
+    }
+
+    #[test]
+    fn what_becomes_of_texts() {
+        let keep = Cleanup { case: Case::Keep, ..ALL };
+        let table: &[(&Cleanup, &str, &str)] = &[
+            (&keep, "", ""),
+            (&keep, "   ", ""),
+            (&keep, "  A  Bike\tStore \r\n", "A Bike Store"),
+            (&keep, "a\u{a0}\u{2003}b", "a b"),
+            (&Cleanup { trim: false, ..keep }, "  a  b  ", " a b "),
+            (&Cleanup { collapse: false, ..keep }, "  a  b  ", "a  b"),
+            (&Cleanup { trim: false, collapse: false, ..keep }, " a \n b ", " a \n b "),
+            (&ALL, "ÄPFEL  GmbH", "äpfel gmbh"),
+            (&ALL, "ΟΔΟΣ", "οδοσ"),
+            (&Cleanup { case: Case::Upper, ..ALL }, "straße 1", "STRASSE 1"),
+            (&Cleanup { case: Case::Title, ..ALL }, "o'NEIL  van-der BERG 2nd", "O'neil Van-Der Berg 2nd"),
+            (&Cleanup { case: Case::Title, ..ALL }, "élan VITAL", "Élan Vital"),
+            (&Cleanup { truncate: 4, ..keep }, "abc def", "abc"),
+            (&Cleanup { truncate: 4, trim: false, ..keep }, "abc def", "abc "),
+            (&Cleanup { truncate: 2, ..keep }, "🦀🦀🦀", "🦀🦀"),
+            (&Cleanup { truncate: 3, ..keep }, "abc", "abc"),
+        ];
+        for (settings, text, wanted) in table {
+            assert_eq!(cleaned(settings, text), *wanted, "{text:?} with {settings:?}");
+        }
+    }
+
+    /// The pass over bytes and the pass over characters agree on ASCII, across chunk borders too, and doing it twice
+    /// changes nothing more.
+    #[test]
+    fn both_passes_agree_and_are_idempotent() {
+        let words = ["  Ab", "\t\t", "cD ", " e\n\nF", "'s ", "-", "0x", "     "];
+        let mut seed = 7_u32;
+        for case in [Case::Keep, Case::Lower, Case::Upper, Case::Title] {
+            for (trim, collapse) in [(true, true), (true, false), (false, true), (false, false)] {
+                for truncate in [0, 5, 70] {
+                    let settings = Cleanup { trim, collapse, case, truncate };
+                    for _ in 0..200 {
+                        let mut text = String::new();
+                        for _ in 0..seed % 40 {
+                            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                            text.push_str(words[(seed >> 16) as usize % words.len()]);
+                        }
+                        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                        let (mut bytes, mut characters) = (String::new(), String::new());
+                        clean_ascii(&settings, text.as_bytes(), &mut bytes);
+                        clean_characters(&settings, &text, &mut characters);
+                        assert_eq!(bytes, characters, "{text:?} with {settings:?}");
+                        assert_eq!(cleaned(&settings, &bytes), bytes, "{text:?} twice with {settings:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_letter_is_clean_after_one_pass() {
+        for case in [Case::Lower, Case::Upper, Case::Title] {
+            let settings = Cleanup { case, ..ALL };
+            // No letter beyond this plane has a case.
+            for character in (0x80..=0x1_ffff).filter_map(char::from_u32) {
+                let once = cleaned(&settings, &format!("{character}bc a{character}d"));
+                assert_eq!(cleaned(&settings, &once), once, "{character:?} with {case:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_changes_is_in_the_patch() {
+        let bench = Bench::new([column("Name", Kind::Text).writable(), column("City", Kind::Text)])
+            .setting("case", SettingValue::Text("upper".to_owned()));
+        let rows = [
+            vec![" bike  shop".into(), " left alone ".into()],
+            vec!["CLEAN".into(), Cell::Null],
+            vec![Cell::Null],
+            vec![Cell::Absent],
+        ];
+        assert_eq!(bench.transform::<Plugin>(&rows).expect("it runs"), ["Name=BIKE SHOP", "=", "=", "="]);
+    }
+
+    #[test]
+    fn wrong_installations_are_refused() {
+        let table = [
+            (
+                Bench::new([column("Name", Kind::Text)]),
+                "installation: is bound to no column: name the field it shall change",
+            ),
+            (
+                Bench::new([column("Limit", Kind::Money).writable()]),
+                "Limit: is not text: bind this transform to text columns",
+            ),
+            (
+                Bench::new([column("Name", Kind::Text).writable()])
+                    .setting("case", SettingValue::Text("camel".to_owned())),
+                "case: must be one of keep, lower, upper, title",
+            ),
+        ];
+        for (bench, wanted) in table {
+            let failure = bench.transform::<Plugin>(&[vec!["a".into()]]).expect_err("it is refused");
+            assert_eq!(failure.reasons(), [wanted]);
+        }
+    }
+}
