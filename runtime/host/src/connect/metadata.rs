@@ -191,7 +191,8 @@ impl System {
                 column.scale = attribute.precision.and_then(|digits| u8::try_from(digits).ok());
                 column.minimum = attribute.min_value.as_ref().and_then(decimal_of);
                 column.maximum = attribute.max_value.as_ref().and_then(decimal_of);
-                column.required = attribute.required_level.as_ref().is_some_and(RequiredLevel::is_required);
+                column.required =
+                    attribute.is_required() && name.primary_id.as_deref() != Some(&attribute.logical_name);
                 column.read_only =
                     attribute.is_valid_for_create == Some(false) && attribute.is_valid_for_update == Some(false);
                 column.options = attribute.options();
@@ -425,6 +426,12 @@ impl Attribute {
             Some(name) if name.value == MULTI_SELECT => MULTI_SELECT,
             _ => &self.attribute_type,
         }
+    }
+
+    /// Whoever creates a row has to fill it. Owner and state are required too, but have values of their own.
+    fn is_required(&self) -> bool {
+        self.required_level.as_ref().is_some_and(RequiredLevel::is_required)
+            && !matches!(self.own_type(), "Owner" | "State" | "Status")
     }
 
     fn fill_from(&mut self, typed: Self) {

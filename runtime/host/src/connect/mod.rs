@@ -225,7 +225,9 @@ impl System {
             }
             for (((table, _), part), answer) in chunk.iter().zip(&parts).zip(&answers) {
                 match self.stored_row(table, part, answer) {
-                    Err(fault) if matches!(fault.class(), Class::Transient | Class::Misconfigured) => return Err(fault),
+                    Err(fault) if matches!(fault.class(), Class::Transient | Class::Misconfigured) => {
+                        return Err(fault);
+                    }
                     row => rows.push(row),
                 }
             }
