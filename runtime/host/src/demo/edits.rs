@@ -138,41 +138,10 @@ impl Edit {
         })
     }
 
-    /// Where the row is, to be read before or after the edit. Fails for a Dataverse row that `ids` does not know.
-    pub fn row_url(&self, ids: &Ids) -> Result<String, Missing> {
-        Ok(match &self.name {
-            None => format!("{}?cross-company=true", self.finops_url()),
-            Some(name) => format!("/api/data/v9.2/{}({})", self.set, ids.id_of(name)?),
-        })
-    }
-
-    /// Whether the row, as it is read now, is as the edit leaves it: so a script that was interrupted goes on where it
-    /// was. Lookups do not count; no edit changes a lookup alone.
-    #[must_use]
-    pub fn is_applied(&self, current: Option<&Row>) -> bool {
-        match (self.operation, current) {
-            (EditOperation::Create, current) => current.is_some(),
-            (EditOperation::Delete, current) => current.is_none(),
-            (EditOperation::Update, None) => false,
-            (EditOperation::Update, Some(current)) => {
-                self.body.iter().all(|(name, wanted)| is_same(wanted, current.get(name)))
-            }
-        }
-    }
-
     fn finops_url(&self) -> String {
         const SET: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'\'');
         let key = self.key.iter().map(|(name, literal)| format!("{name}={}", utf8_percent_encode(literal, SET)));
         format!("/data/{}({})", self.set, key.collect::<Vec<_>>().join(","))
-    }
-}
-
-/// Whether a system that was sent `wanted` shows `current` for it.
-fn is_same(wanted: &Value, current: Option<&Value>) -> bool {
-    match (wanted, current.unwrap_or(&Value::Null)) {
-        (Value::String(wanted), Value::String(current)) => wanted.trim_end() == current.trim_end(),
-        (Value::Number(wanted), Value::Number(current)) => wanted.as_f64() == current.as_f64(),
-        (wanted, current) => wanted == current,
     }
 }
 

@@ -374,21 +374,6 @@ fn the_embedded_edits_keep_every_promise() {
 }
 
 #[test]
-fn an_interrupted_script_knows_where_it_was() {
-    let edits = embedded().edits().expect("edits");
-    for edit in edits.finops.iter().chain(&edits.dataverse).flat_map(|set| &set.edits) {
-        let mut after = edit.body.clone();
-        after.insert("other".to_owned(), Value::from("unchanged"));
-        let is_delete = edit.operation == EditOperation::Delete;
-        assert_eq!(edit.is_applied(Some(&after)), !is_delete);
-        assert_eq!(edit.is_applied(None), is_delete);
-        if edit.operation == EditOperation::Update {
-            assert!(!edit.is_applied(Some(&Row::new())), "{} {:?}: only clears", edit.map, edit.body);
-        }
-    }
-}
-
-#[test]
 fn adventureworks_keeps_every_promise() {
     let Some(source) = adventureworks() else { return };
     check_rows(&source);
