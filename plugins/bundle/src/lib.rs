@@ -1,4 +1,6 @@
 //! The standard plugins as components, built with this crate and embedded in it.
+//!
+//! Knows their names and bytes and nothing of what is in them; `build.rs` builds them from the folders beside this one.
 
 /// One standard plugin.
 #[derive(Debug, Clone, Copy)]
@@ -7,8 +9,7 @@ pub struct Standard {
     pub bytes: &'static [u8],
 }
 
-/// Every standard plugin.
-pub const STANDARD: &[Standard] = &[];
+include!(concat!(env!("OUT_DIR"), "/standard.rs"));
 
 /// The component of a standard plugin.
 #[must_use]
