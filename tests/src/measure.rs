@@ -48,7 +48,7 @@ impl Samples {
 
 /// Lets two ways of doing the same take turns, after a round that does not count. Times per call, in seconds.
 pub fn take_turns(rounds: usize, calls: usize, mut a: impl FnMut(), mut b: impl FnMut()) -> (Samples, Samples) {
-    let mut timed = |way: &mut dyn FnMut(), samples: &mut Samples, counts: bool| {
+    let timed = |way: &mut dyn FnMut(), samples: &mut Samples, counts: bool| {
         let started = Instant::now();
         for _ in 0..calls {
             way();
