@@ -23,6 +23,11 @@ pub struct Parameters {
     pub required: bool,
     /// Domains that are allowed, with their subdomains. Not set: any.
     pub domains: Vec<String>,
+    /// Judge only records in which this column has one of `when-values`; for a column that holds addresses of all kinds,
+    /// of which only some are e-mail addresses. Not set: every record.
+    pub when_column: Option<Column>,
+    /// The values of `when-column`, as they are written: a text, or the number of an option.
+    pub when_values: Vec<String>,
     /// A column may hold several addresses, separated by semicolons.
     #[setting(default = false)]
     pub several: bool,
@@ -40,6 +45,7 @@ pub struct Rules {
     required: bool,
     several: bool,
     severity: Severity,
+    when: Option<(Column, Vec<String>)>,
 }
 
 impl State for Rules {
@@ -73,10 +79,19 @@ impl State for Rules {
                 refusals.push(refuse_parameter("domains", format!("{domain} is no domain: {fault}")));
             }
         }
+        let when = match (parameters.when_column, parameters.when_values) {
+            (Some(column), values) if !values.is_empty() => Some((column, values)),
+            (None, values) if values.is_empty() => None,
+            _ => {
+                refusals.push(refuse_parameter("when-column", "goes together with when-values: set both or neither"));
+                None
+            }
+        };
         if !refusals.is_empty() {
             return Err(refusals);
         }
         Ok(Self {
+            when,
             columns,
             domains: parameters.domains.iter().map(|domain| domain.to_lowercase()).collect(),
             required: parameters.required,
@@ -102,6 +117,11 @@ pub fn check(rules: &Rules, proposed: Row<'_>, _current: Option<Row<'_>>) -> Vec
     if proposed.operation() == Operation::Delete {
         return Vec::new();
     }
+    if let Some((column, values)) = &rules.when
+        && !values.iter().any(|value| holds(proposed.cell(*column), value))
+    {
+        return Vec::new();
+    }
     let mut issues = Vec::new();
     for &column in &rules.columns {
         let cell = proposed.cell(column);
@@ -122,6 +142,15 @@ pub fn check(rules: &Rules, proposed: Row<'_>, _current: Option<Row<'_>>) -> Vec
         issue.severity = rules.severity;
     }
     issues
+}
+
+/// Whether a cell has this value, as it is written.
+fn holds(cell: Cell<'_>, value: &str) -> bool {
+    match cell {
+        Cell::Int(number) => value.trim().parse() == Ok(number),
+        Cell::Boolean(flag) => value.trim().eq_ignore_ascii_case(if flag { "true" } else { "false" }),
+        cell => cell.text().is_some_and(|text| text.trim().eq_ignore_ascii_case(value.trim())),
+    }
 }
 
 /// The first thing that is wrong with what a column holds.

@@ -5,12 +5,10 @@
 mod compare;
 mod demo;
 mod emulate;
-mod map;
 mod output;
-mod plugin;
-mod retry;
 mod run;
-mod status;
+mod session;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -49,18 +47,8 @@ enum Command {
     Run(run::RunArguments),
     /// Run one of the two emulated systems alone.
     Emulate(emulate::EmulateArguments),
-    /// What is behind, what failed, and what was done.
-    Status(status::StatusArguments),
-    /// Read and check table maps.
-    #[command(subcommand)]
-    Map(map::MapCommand),
-    /// Look into a plugin, or call it on rows of yours.
-    #[command(subcommand)]
-    Plugin(plugin::PluginCommand),
     /// Compare both sides under the maps, and name every difference.
     Compare(compare::CompareArguments),
-    /// Try failed records again.
-    Retry(retry::RetryArguments),
 }
 
 /// Which configuration.
@@ -90,11 +78,7 @@ pub fn main() -> ExitCode {
             Command::Demo(arguments) => demo::demo(arguments).await,
             Command::Run(arguments) => run::run(arguments).await,
             Command::Emulate(arguments) => emulate::emulate(arguments).await,
-            Command::Status(arguments) => status::status(arguments).await,
-            Command::Map(command) => map::map(command),
-            Command::Plugin(command) => plugin::plugin(command),
             Command::Compare(arguments) => compare::compare(arguments).await,
-            Command::Retry(arguments) => retry::retry(arguments).await,
         }
     });
     match outcome {

@@ -5,15 +5,28 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use dualwright_core::SystemKind;
+
+use dualwright_core::SystemKind;
+
 use crate::config::Config;
 use crate::engine::progress::Watcher;
 use crate::engine::{Engine, EngineError, prepare};
 use crate::report::{Difference, FailedReport, MapReport, PluginReport, RunReport};
-use crate::store::{FailedFilter, Store};
+use crate::store::{Counts, FailedFilter, FailedRecord, Store};
 
 /// Reads a configuration; its problems are printed, all of them.
 pub(super) fn read_config(path: &Path) -> anyhow::Result<Option<Config>> {
-    match Config::read(path, &|name| std::env::var(name).ok()) {
+    read_config_with(path, &|name| std::env::var(name).ok())
+}
+
+/// The same for commands that talk to neither system: whoever looks at the state needs no secret for it.
+pub(super) fn read_config_without_secrets(path: &Path) -> anyhow::Result<Option<Config>> {
+    read_config_with(path, &|_| Some(String::new()))
+}
+
+fn read_config_with(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Option<Config>> {
+    match Config::read(path, environment) {
         Ok(config) => Ok(Some(config)),
         Err(problems) => {
             for problem in &problems {
@@ -91,20 +104,27 @@ async fn maps(store: &Store, engine: &Engine) -> Result<Vec<MapReport>, EngineEr
     let counts = store.counts(&link.scope).await?;
     let mut reports = Vec::new();
     for map in &link.maps {
-        for (slug, source, counts) in counts.iter().filter(|(slug, ..)| **slug == *map.slug) {
-            reports.push(MapReport {
-                map: slug.to_string(),
-                direction: format!("{source} → {}", source.other()),
-                rows: counts.rows,
-                created: counts.created,
-                updated: counts.updated,
-                deleted: counts.deleted,
-                skipped: counts.skipped,
-                failed: counts.failed,
-            });
-        }
+        let own = counts.iter().filter(|(slug, ..)| **slug == *map.slug);
+        reports.extend(own.map(|(slug, source, counts)| map_report(slug, *source, counts)));
     }
     Ok(reports)
+}
+
+pub(super) fn map_report(slug: &str, source: SystemKind, counts: &Counts) -> MapReport {
+    MapReport {
+        map: slug.to_owned(),
+        direction: direction(source),
+        rows: counts.rows,
+        created: counts.created,
+        updated: counts.updated,
+        deleted: counts.deleted,
+        skipped: counts.skipped,
+        failed: counts.failed,
+    }
+}
+
+fn direction(source: SystemKind) -> String {
+    format!("{source} → {}", source.other())
 }
 
 pub(super) fn plugins(engine: &Engine) -> Vec<PluginReport> {
@@ -115,16 +135,16 @@ pub(super) fn plugins(engine: &Engine) -> Vec<PluginReport> {
         .into_iter()
         .map(|timing| PluginReport {
             plugin: timing.plugin,
-            stage: timing.point.to_string(),
+            stage: timing.point.name().to_owned(),
             calls: timing.calls,
             rows: timing.rows,
-            p50_us: timing.p50_us,
-            p95_us: timing.p95_us,
-            p99_us: timing.p99_us,
-            max_us: timing.max_us,
-            guest_us: timing.guest_us,
-            host_call_us: timing.host_call_us,
-            marshalling_us: timing.marshalling_us,
+            p50_us: timing.p50_micros,
+            p95_us: timing.p95_micros,
+            p99_us: timing.p99_micros,
+            max_us: timing.max_micros,
+            guest_us: timing.guest_micros,
+            host_call_us: timing.host_call_micros,
+            marshalling_us: timing.marshalling_micros,
             budget_share_max: timing.budget_share_max,
             over_goal: timing.over_goal,
             faults: timing.faults,
@@ -135,21 +155,22 @@ pub(super) fn plugins(engine: &Engine) -> Vec<PluginReport> {
 async fn failed(engine: &Engine) -> Result<Vec<FailedReport>, EngineError> {
     let link = engine.link();
     let records = link.store.failed(&link.scope, FailedFilter::default()).await?;
-    Ok(records
-        .into_iter()
-        .map(|record| FailedReport {
-            id: record.id,
-            map: record.map.to_string(),
-            direction: format!("{} → {}", record.source, record.source.other()),
-            key: record.key,
-            code: record.fault.code.to_string(),
-            column: record.fault.column.clone(),
-            foreign_code: record.fault.foreign_code.clone(),
-            reason: record.fault.message.clone(),
-            remedy: record.fault.code.remedy().to_owned(),
-            attempts: record.attempts,
-        })
-        .collect())
+    Ok(records.into_iter().map(failed_report).collect())
+}
+
+pub(super) fn failed_report(record: FailedRecord) -> FailedReport {
+    FailedReport {
+        id: record.id,
+        map: record.map.to_string(),
+        direction: direction(record.source),
+        key: record.key,
+        code: record.fault.code.to_string(),
+        column: record.fault.column,
+        foreign_code: record.fault.foreign_code,
+        reason: record.fault.message,
+        remedy: record.fault.code.remedy().to_owned(),
+        attempts: record.attempts,
+    }
 }
 
 /// Prints a report as a page.

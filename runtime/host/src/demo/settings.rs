@@ -68,7 +68,7 @@ parameters = { trim = true, collapse = true }
 stage = "pre-validate"
 fields = ["LOCATOR", "TYPE"]
 direction = "to-dataverse"
-parameters = { columns = ["msdyn_locator"], when-column = "msdyn_type", when-values = ["192350002"] }
+parameters = { columns = ["LOCATOR"], when-column = "TYPE", when-values = ["192350002"] }
 "#,
     },
     Bound { map: "customer-groups", why: "Descriptions come from many hands.", binding: CLEAN_DESCRIPTION },
@@ -100,7 +100,7 @@ parameters = { currency = "SALESCURRENCYCODE" }
 stage = "pre-validate"
 fields = ["CREDITLIMIT"]
 direction = "to-dataverse"
-parameters = { amount = "creditlimit", limit = 100000000 }
+parameters = { amount = "CREDITLIMIT", limit = 100000000 }
 "#,
     },
     Bound {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dualwright_core::mapping::{Leg, Mapping, Reference, Severity};
 use dualwright_core::plan::{self, Flow, MapPlan, PlanInput};
-use dualwright_core::{Fault, Schema, SystemKind};
+use dualwright_core::{Column, Fault, Schema, SystemKind};
 use dualwright_sandbox::{ExtensionPoint, InstallationSpec, Plugin, Sandbox, SandboxSettings};
 use tokio::sync::Semaphore;
 
@@ -518,14 +518,30 @@ fn bindings(
             problems.error("dualwright.toml", &place, &message, "Bind it at a stage that `plugin inspect` lists");
             continue;
         }
-        let Some((inputs, granted)) = inputs(binding, flow, schema, &place, problems) else { continue };
+        if point == ExtensionPoint::Transform
+            && binding.targets.len() > 1
+            && !plugin.description.idempotent
+            && !plugin.has_way_back
+        {
+            problems.error(
+                "dualwright.toml",
+                &place,
+                "it is bound both ways, but it neither says that it is idempotent nor has a way back",
+                "Bind it in one direction; both sides would change the value for ever",
+            );
+            continue;
+        }
+        let named = plugin.description.columns_in(&binding.parameters);
+        let Some((inputs, granted)) = inputs(binding, &named, flow, schema, &place, problems) else { continue };
+        // What only a parameter names is read, not written.
+        let writable = if point == ExtensionPoint::Transform { (0..binding.fields.len()).collect() } else { Vec::new() };
         let spec = InstallationSpec {
             tenant: Arc::from(config.tenant.as_str()),
             place: format!("map {}, {}", map.slug, binding.stage.name()),
             point,
             source: Arc::new(granted),
             targets: Vec::new(),
-            writable: if point == ExtensionPoint::Transform { (0..inputs.len()).collect() } else { Vec::new() },
+            writable,
             parameters: binding.parameters.clone(),
         };
         match sandbox.install(plugin, spec) {
@@ -545,6 +561,7 @@ fn bindings(
 /// What a binding is given: positions (fields for a transform, target columns for a validator) and their columns.
 fn inputs(
     binding: &BindingConfig,
+    named: &[&str],
     flow: &Flow,
     target: &Schema,
     place: &str,
@@ -560,7 +577,11 @@ fn inputs(
             })
         })
     };
-    for name in &binding.fields {
+    let given = |name: &str| binding.fields.iter().any(|field| field.eq_ignore_ascii_case(name));
+    // A validator without fields sees every written column, so whatever a parameter names is there already.
+    let everything = binding.fields.is_empty() && binding.stage != Stage::Transform;
+    let read = named.iter().copied().filter(|name| !everything && !given(name));
+    for name in binding.fields.iter().map(String::as_str).chain(read) {
         let Some(field) = find(name) else {
             let known = flow
                 .fields
@@ -578,7 +599,7 @@ fn inputs(
         };
         if binding.stage == Stage::Transform {
             positions.push(field);
-            columns.push(flow.fields[field].column.clone());
+            columns.push(called(&flow.fields[field].column, name));
             continue;
         }
         let own = match flow.target {
@@ -592,13 +613,18 @@ fn inputs(
             return None;
         };
         positions.push(position);
-        columns.push(target.column(index).clone());
+        columns.push(called(target.column(index), name));
     }
-    if binding.fields.is_empty() && binding.stage != Stage::Transform {
+    if everything {
         positions = (0..flow.target_columns.len()).collect();
         columns = flow.target_columns.iter().map(|&index| target.column(index).clone()).collect();
     }
     Some((positions, Schema::new(flow.target, &target.table, &target.set, columns)))
+}
+
+/// A column as a binding calls it, so that the parameters beside it can use the same name.
+fn called(column: &Column, name: &str) -> Column {
+    Column { name: Arc::from(name), ..column.clone() }
 }
 
 /// What the delta feed of a table has to select: the columns of every map that takes it to F&O.

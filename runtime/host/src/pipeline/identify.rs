@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use dualwright_core::content::content_hash;
-use dualwright_core::{Code, Fault, Operation, SystemKind, Value};
+use dualwright_core::{Code, Fault, Operation, RowKey, SystemKind, Value};
 
 use super::attempt::{Hold, Work};
 use super::budget::Budget;
@@ -67,7 +67,7 @@ pub(super) async fn identify(link: &Link, work: &Work<'_>, rows: &mut [RowWork],
             match flow.company(&row.source, &names).filter(|company| !company.is_empty()) {
                 None => {
                     let what = format!("a row of {} names no company", map.side(work.source).table.schema.set);
-                    row.key = flow.key(&row.source, &names).ok();
+                    row.called = Some(called(map, work.source, None, &row.source));
                     row.fail(Fault::new(Code::CompanyUnknown, what));
                     continue;
                 }
@@ -83,11 +83,30 @@ pub(super) async fn identify(link: &Link, work: &Work<'_>, rows: &mut [RowWork],
         }
         match flow.key(&row.source, &names) {
             Ok(key) => row.key = Some(key),
-            Err(fault) => row.fail(fault),
+            Err(fault) => {
+                row.called = Some(called(map, work.source, row.company.as_deref(), &row.source));
+                row.fail(fault);
+            }
         }
     }
     supersede(work.source, rows);
     Ok(())
+}
+
+/// As much of a row's key as there is. Dataverse rows have an id to go by.
+fn called(map: &LinkMap, source: SystemKind, company: Option<&str>, row: &[Value]) -> String {
+    if source == SystemKind::Dataverse {
+        return String::new();
+    }
+    let schema = &map.finops.table.schema;
+    let parts = map
+        .plan
+        .key_fields
+        .iter()
+        .filter_map(|field| schema.index_of(field.finops.as_deref()?))
+        .filter(|&index| Some(index) != schema.company)
+        .map(|index| &row[index]);
+    RowKey::new(company, parts).to_string()
 }
 
 /// Natural keys behind the ids that the rows hold.

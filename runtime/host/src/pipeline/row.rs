@@ -41,6 +41,8 @@ pub struct RowWork {
     pub operation: Operation,
     /// `None` until the key is known.
     pub key: Option<RowKey>,
+    /// What stands for the key in messages when the key itself is not known.
+    pub called: Option<String>,
     pub company: Option<String>,
     /// What the source says now, in the order of its schema; empty for a delete that carries only an id.
     pub source: Vec<Value>,
@@ -80,6 +82,7 @@ impl RowWork {
             map,
             operation,
             key: None,
+            called: None,
             company: None,
             source: Vec::new(),
             source_id: None,
@@ -112,10 +115,11 @@ impl RowWork {
     /// The key as people write it.
     #[must_use]
     pub fn readable_key(&self) -> String {
-        match (&self.key, self.source_id) {
-            (Some(key), _) => key.to_string(),
-            (None, Some(id)) => id.to_string(),
-            (None, None) => "(no key)".to_owned(),
+        match (&self.key, &self.called, self.source_id) {
+            (Some(key), ..) => key.to_string(),
+            (None, Some(called), _) if !called.is_empty() => called.clone(),
+            (None, _, Some(id)) => id.to_string(),
+            (None, _, None) => "(no key)".to_owned(),
         }
     }
 
