@@ -182,7 +182,9 @@ fn in_range(column: &ColumnDefinition, number: &Decimal) -> Result<(), Unfit> {
     let bound = |bound: &Option<serde_json::Number>| bound.as_ref().and_then(|bound| decimal(&bound.to_string()));
     let (minimum, maximum) = (bound(&column.min), bound(&column.max));
     if minimum.is_some_and(|minimum| *number < minimum) || maximum.is_some_and(|maximum| maximum < *number) {
-        let shown = |bound: Option<Decimal>| bound.map_or_else(|| "unbounded".to_owned(), |bound| bound.to_string());
+        let shown = |bound: Option<Decimal>| {
+            bound.map_or_else(|| "unbounded".to_owned(), |bound| bound.normalize().to_string())
+        };
         return Err(Unfit::OutOfRange { value: number.to_string(), minimum: shown(minimum), maximum: shown(maximum) });
     }
     Ok(())

@@ -239,6 +239,9 @@ fn with_wildcards(expression: &mut Expression) {
     }
 }
 
+/// Takes place, version and cells of a row; answers whether to go on.
+type EachMatch<'a> = dyn FnMut(i64, i64, &[&str]) -> rusqlite::Result<bool> + 'a;
+
 /// A page that was written.
 #[derive(Debug)]
 pub(crate) struct Page {
@@ -365,7 +368,7 @@ impl Query<'_> {
         connection: &Connection,
         after: Option<i64>,
         descending: bool,
-        each: &mut dyn FnMut(i64, i64, &[&str]) -> rusqlite::Result<bool>,
+        each: &mut EachMatch<'_>,
     ) -> Result<(), QueryError> {
         const WITHIN: i64 = (1 << PLACE_BITS) - 1;
         let check = |data: &str, each: &mut dyn FnMut(&[&str]) -> rusqlite::Result<bool>| {

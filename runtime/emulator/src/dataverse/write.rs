@@ -241,6 +241,9 @@ impl Write<'_, '_> {
         let link = cell::text_of(value).ok_or_else(|| payload("A link was expected."))?;
         let below = url::below(&self.site.root, &link).unwrap_or_else(|| link.trim_start_matches('/'));
         let path = resolve(self.references, below);
+        if let Some(id) = path.strip_prefix('$') {
+            return Err(payload(&format!("Content-ID Reference: '{id}' does not exist in the batch context.")));
+        }
         let malformed = || payload(&format!("The link of '{navigation}' cannot be read."));
         let resource = url::parse(&path).map_err(|_| malformed())?;
         let [segment] = resource.segments.as_slice() else { return Err(malformed()) };

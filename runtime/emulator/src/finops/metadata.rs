@@ -49,7 +49,7 @@ fn read(catalogue: &Catalogue, site: &Site, request: &Request) -> Result<Respons
             enumeration(name, members)
         }
         ("Labels", Some(id)) => {
-            let table = table_named(id.trim_start_matches("@Emulator:"), &|table| application_name(table))?;
+            let table = table_named(id, &|table| entity_label(table))?;
             json!({"Id": id, "Language": "en-us", "Value": entity_label(table)})
         }
         _ => return Err(nothing()),
@@ -88,9 +88,8 @@ fn data_entity(table: &Arc<Table>) -> Value {
         "Name": application_name(table),
         "PublicEntityName": table.name(),
         "PublicCollectionName": table.set(),
-        "LabelId": format!("@Emulator:{}", application_name(table)),
-        // The real service leaves the label to /metadata/Labels; here it stands beside its id.
-        "Label": entity_label(table),
+        // A label may be a text of its own instead of the id of one.
+        "LabelId": entity_label(table),
         "DataServiceEnabled": true,
         "DataManagementEnabled": true,
         "EntityCategory": "Master",
@@ -104,7 +103,7 @@ fn public_entity(table: &Arc<Table>) -> Value {
     json!({
         "Name": table.name(),
         "EntitySetName": table.set(),
-        "LabelId": format!("@Emulator:{}", application_name(table)),
+        "LabelId": entity_label(table),
         "IsReadOnly": table.set() == CHANGES,
         "ConfigurationEnabled": true,
         "Properties": properties,
