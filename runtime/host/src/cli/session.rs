@@ -7,8 +7,6 @@ use std::time::Instant;
 
 use dualwright_core::SystemKind;
 
-use dualwright_core::SystemKind;
-
 use crate::config::Config;
 use crate::engine::progress::Watcher;
 use crate::engine::{Engine, EngineError, prepare};
@@ -104,8 +102,13 @@ async fn maps(store: &Store, engine: &Engine) -> Result<Vec<MapReport>, EngineEr
     let counts = store.counts(&link.scope).await?;
     let mut reports = Vec::new();
     for map in &link.maps {
-        let own = counts.iter().filter(|(slug, ..)| **slug == *map.slug);
-        reports.extend(own.map(|(slug, source, counts)| map_report(slug, *source, counts)));
+        for (slug, source, counts) in counts.iter().filter(|(slug, ..)| **slug == *map.slug) {
+            let filter =
+                FailedFilter { map: Some(map.slug.clone()), source: Some(*source), ..FailedFilter::default() };
+            // What failed once and got through later is not failed any more.
+            let failed = store.failed_count(&link.scope, filter).await?;
+            reports.push(MapReport { failed, ..map_report(slug, *source, counts) });
+        }
     }
     Ok(reports)
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::engine::progress::{Event, Watcher};
 use crate::report::thousands;
@@ -40,7 +40,12 @@ impl Bars {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━━╌")
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("━━╌")
+        .with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            let _ = write!(out, "{} rows/s", thousands(state.per_sec() as u64));
+        })
 }
 
 impl Watcher for Bars {
@@ -50,10 +55,10 @@ impl Watcher for Bars {
             Event::MapStarted { map, rows_expected } => {
                 let bar = match rows_expected {
                     Some(rows) => ProgressBar::new(rows).with_style(style(
-                        "  {prefix:<30!} {bar:28} {human_pos:>9} of {human_len:<9} {per_sec:>14}  {eta:>4} left",
+                        "  {prefix:<30!} {bar:28} {human_pos:>9} of {human_len:<9} {rate:>14}  {eta:>4} left",
                     )),
                     None => {
-                        ProgressBar::no_length().with_style(style("  {prefix:<30!} {human_pos:>9} rows {per_sec:>14}"))
+                        ProgressBar::no_length().with_style(style("  {prefix:<30!} {human_pos:>9} rows {rate:>14}"))
                     }
                 };
                 let bar = self.all.add(bar.with_prefix(map.to_string()));
@@ -76,7 +81,7 @@ impl Watcher for Bars {
                 let all = self.all.clone();
                 let live = state.live.get_or_insert_with(|| {
                     let bar = ProgressBar::new(0)
-                        .with_style(style("  {prefix:<30!} {bar:28} {human_pos:>9} of {human_len:<9} {per_sec:>14}"))
+                        .with_style(style("  {prefix:<30!} {bar:28} {human_pos:>9} of {human_len:<9} {rate:>14}"))
                         .with_prefix("live sync");
                     let bar = all.add(bar);
                     bar.enable_steady_tick(Duration::from_millis(200));

@@ -400,7 +400,6 @@ fn paths_of(leg: &Leg) -> impl Iterator<Item = Vec<String>> + '_ {
     })
 }
 
-#[expect(clippy::too_many_arguments, reason = "the inputs of one map, nothing of it shared state")]
 fn compile(
     config: &Config,
     map: &ReadMap<'_>,

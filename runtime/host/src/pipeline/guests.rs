@@ -234,7 +234,7 @@ fn in_pieces<T>(
     const CALLS_MAX: usize = 64;
     let mut calls = 0;
     let mut answers = Vec::new();
-    let mut open = vec![0..rows];
+    let mut open = std::iter::once(0..rows).collect::<Vec<Piece>>();
     while let Some(piece) = open.pop() {
         calls += 1;
         match call(piece.clone()) {

@@ -35,7 +35,7 @@ pub fn settlement(link: &Link, work: &Work<'_>, rows: &[RowWork], origin: Origin
     for row in rows {
         let Some(fate) = &row.fate else { continue };
         let map = &link.maps[row.map];
-        count(counts.entry(row.map).or_default(), fate);
+        count(counts.entry(row.map).or_default(), fate, work.again);
         if let Some(key) = &row.key {
             if let Some(reference) = cross_reference(map, work, row, fate, origin.sequence) {
                 settlement.cross_references.push((Arc::clone(&map.slug), key.clone(), reference));
@@ -103,16 +103,17 @@ const fn resolves(fate: &RowFate) -> bool {
     )
 }
 
-fn count(counts: &mut Counts, fate: &RowFate) {
-    counts.rows += 1;
+fn count(counts: &mut Counts, fate: &RowFate, again: bool) {
+    // A new try is of a row that was counted when it failed.
+    counts.rows += u64::from(!again);
     match fate {
         RowFate::Created => counts.created += 1,
         RowFate::Updated => counts.updated += 1,
         RowFate::Deleted => counts.deleted += 1,
-        RowFate::Failed(_) => counts.failed += 1,
+        RowFate::Failed(_) => counts.failed += u64::from(!again),
         RowFate::Echo => {
             // Not a change of anybody's: neither a row nor a skip.
-            counts.rows -= 1;
+            counts.rows -= u64::from(!again);
             counts.echoes += 1;
         }
         RowFate::Equal | RowFate::Gone | RowFate::OutOfScope | RowFate::Superseded | RowFate::Yielded => {
