@@ -1,7 +1,40 @@
 //! Stories about records: what a user does on one side, and what everybody sees afterwards. The language is that of
 //! [`dualwright_tests::scenario`].
 
-use dualwright_tests::scenario::check;
+use std::path::Path;
+use std::process::Command;
+use std::sync::LazyLock;
+
+use dualwright_tests::scenario::{check, check_with};
+use dualwright_tests::world::Settings;
+
+/// The guest that misbehaves, as a component; built once per run in a target folder of its own.
+static HOSTILE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("guests");
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--locked", "--package", "dualwright-guest-hostile", "--profile", "guest"])
+        .args(["--target", "wasm32-unknown-unknown", "--target-dir"])
+        .arg(&target)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        // Flags meant for the host do not suit the guest.
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .status();
+    assert!(
+        built.is_ok_and(|status| status.success()),
+        "the hostile guest does not build; is the target there? `rustup target add wasm32-unknown-unknown`"
+    );
+    let module = target.join("wasm32-unknown-unknown/guest/dualwright_guest_hostile.wasm");
+    let module = std::fs::read(module).expect("it was built there");
+    let encoder = wit_component::ComponentEncoder::default().module(&module).expect("it is a module");
+    encoder.validate(true).encode().expect("it is a component")
+});
+
+/// Tells a story with the guest that misbehaves at hand.
+fn check_hostile(story: &str) {
+    let plugins = vec![("hostile".to_owned(), HOSTILE.clone())];
+    check_with(Settings { plugins, ..Settings::default() }, story);
+}
 
 /// What a system can do to a change set, and that it ends right.
 const PASSING_FAULTS: &[&str] = &[
@@ -725,4 +758,152 @@ fn a_batch_is_cut_and_one_bad_row_of_it_is_found() {
         failed customers usmf/c17 DW-1003
         "
     ));
+}
+
+#[test]
+fn a_plugin_that_breaks_on_one_record_of_a_batch_fails_that_one() {
+    let good = (10..40)
+        .map(|number| format!("finops insert Currencies CurrencyCode=A{number} Name=Good{number}"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    for (wrong, code) in [
+        ("trap", "DW-4001"),
+        ("loop", "DW-4002"),
+        ("memory", "DW-4003"),
+        ("recursion", "DW-4001"),
+        ("utf8", "DW-4004"),
+        ("offsets", "DW-4004"),
+        ("too-many-rows", "DW-4004"),
+        ("wrong-kind", "DW-4004"),
+        ("not-granted", "DW-4004"),
+        ("failed", "DW-4006"),
+    ] {
+        println!("{wrong}");
+        check_hostile(&format!(
+            r#"
+            limit plugin_hard_limit_ms = 100
+            bind currencies {{ name = "hostile", stage = "transform", field = "NAME", direction = "to-dataverse", parameters = {{ mode = "{wrong}-on-x" }} }}
+            {good}
+            finops insert Currencies CurrencyCode=BAD Name=x
+            finops insert Currencies CurrencyCode=ZZZ Name=Last
+            start
+            dataverse writes 34
+            failed currencies bad {code}
+            dataverse expect transactioncurrencies isocurrencycode=ZZZ currencyname=Last
+            dataverse absent transactioncurrencies isocurrencycode=BAD
+            finops update Currencies CurrencyCode=ZZZ Name=Later
+            finops update Currencies CurrencyCode=A20 Name=x
+            finops update Currencies CurrencyCode=A30 Name=Better
+            settle
+            dataverse writes 2
+            failed currencies bad {code}
+            failed currencies a20 {code}
+            finops update Currencies CurrencyCode=BAD Name=Good
+            finops update Currencies CurrencyCode=A20 Name=Good
+            settle
+            dataverse writes 2
+            failed none
+            "#
+        ));
+    }
+}
+
+#[test]
+fn a_plugin_that_breaks_in_a_transaction_rolls_all_of_it_back() {
+    check_hostile(
+        r#"
+        bind currencies { name = "hostile", stage = "transform", field = "NAME", direction = "to-dataverse", parameters = { mode = "trap-on-x" } }
+        start
+        dataverse writes 3
+        finops transaction insert Currencies CurrencyCode=EUR Name=Euro ; insert Currencies CurrencyCode=BAD Name=x ; insert Currencies CurrencyCode=USD Name=Dollar
+        settle
+        dataverse writes 0
+        failed currencies bad DW-4001
+        finops update Currencies CurrencyCode=BAD Name=Good
+        finops update Currencies CurrencyCode=EUR Symbol=€
+        finops update Currencies CurrencyCode=USD Symbol=$
+        settle
+        dataverse writes 3
+        retry currencies bad
+        dataverse writes 0
+        failed none
+        "#,
+    );
+}
+
+#[test]
+fn what_a_fault_means_is_the_bindings_choice() {
+    check_hostile(
+        r#"
+        bind currencies { name = "hostile", stage = "transform", field = "NAME", direction = "to-dataverse", parameters = { mode = "trap-on-x" }, on_fault = "pass-through" }
+        finops insert Currencies CurrencyCode=EUR Name=x
+        start
+        failed none
+        dataverse expect transactioncurrencies isocurrencycode=EUR currencyname=x
+        "#,
+    );
+    check_hostile(
+        r#"
+        bind currencies { name = "hostile", stage = "transform", field = "NAME", direction = "to-dataverse", parameters = { mode = "trap-on-x" }, on_fault = "fail" }
+        start
+        dataverse writes 3
+        finops insert Currencies CurrencyCode=EUR Name=x
+        finops insert Currencies CurrencyCode=USD Name=Dollar
+        settle
+        dataverse writes 0
+        failed currencies eur DW-4001
+        failed currencies usd DW-4001
+        finops update Currencies CurrencyCode=EUR Name=Euro
+        settle
+        retry currencies usd
+        dataverse writes 2
+        failed none
+        "#,
+    );
+}
+
+#[test]
+fn a_validator_rejects_before_the_write_and_complains_after_it() {
+    check_hostile(
+        r#"
+        bind currencies { name = "hostile", stage = "pre-validate", fields = ["NAME"], direction = "to-dataverse", parameters = { mode = "" } }
+        bind customer-groups { name = "hostile", stage = "post-validate", fields = ["DESCRIPTION"], direction = "to-dataverse", parameters = { mode = "" } }
+        finops insert Currencies CurrencyCode=EUR Name=bad
+        finops insert Currencies CurrencyCode=USD Name=Dollar
+        finops insert CustomerGroups dataAreaId=usmf,CustomerGroupId=10 Description=bad
+        start
+        failed currencies eur DW-1101
+        failed customer-groups usmf/10 DW-1102
+        dataverse absent transactioncurrencies isocurrencycode=EUR
+        dataverse expect msdyn_customergroups msdyn_groupid=10 msdyn_description=bad
+        finops update Currencies CurrencyCode=EUR Name=Euro
+        finops update CustomerGroups dataAreaId=usmf,CustomerGroupId=10 Description=good
+        settle
+        failed none
+        dataverse expect transactioncurrencies isocurrencycode=EUR currencyname=Euro
+        "#,
+    );
+}
+
+#[test]
+fn a_standard_plugin_cleans_texts_and_no_echo_comes_of_it() {
+    check(
+        r#"
+        bind currencies { name = "text-cleanup", stage = "transform", field = "NAME", direction = "both", parameters = { trim = true, collapse = true } }
+        finops insert Currencies CurrencyCode=EUR Name='  Euro   of  Europe '
+        start
+        dataverse expect transactioncurrencies isocurrencycode=EUR currencyname='Euro of Europe'
+        dataverse writes 4
+        settle
+        finops writes 0
+        dataverse update transactioncurrencies isocurrencycode=EUR currencyname='The   euro'
+        settle
+        finops expect Currencies CurrencyCode=EUR Name='The euro'
+        finops writes 1
+        dataverse writes 0
+        settle
+        finops writes 0
+        dataverse writes 0
+        "#,
+    );
 }
