@@ -286,13 +286,21 @@ impl Buffers {
 
 /// The value times 10 to the power of `scale`, if it is a whole number of at most 128 bits. Never rounds.
 pub(crate) fn at_scale(value: Decimal, scale: u8) -> Option<i128> {
-    let (mantissa, have) = (value.mantissa(), value.scale());
-    let wanted = u32::from(scale);
+    const POWERS: [i128; SCALE_MAX as usize + 1] = {
+        let mut powers = [1; SCALE_MAX as usize + 1];
+        let mut exponent = 1;
+        while exponent < powers.len() {
+            powers[exponent] = 10 * powers[exponent - 1];
+            exponent += 1;
+        }
+        powers
+    };
+    let (mantissa, have, wanted) = (value.mantissa(), value.scale() as usize, usize::from(scale));
     if have <= wanted {
-        mantissa.checked_mul(10i128.checked_pow(wanted - have)?)
+        mantissa.checked_mul(*POWERS.get(wanted - have)?)
     } else {
-        let divisor = 10i128.checked_pow(have - wanted)?;
-        (mantissa % divisor == 0).then_some(mantissa / divisor)
+        let divisor = POWERS.get(have - wanted)?;
+        (mantissa % divisor == 0).then(|| mantissa / divisor)
     }
 }
 

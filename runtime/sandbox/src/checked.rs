@@ -255,8 +255,13 @@ impl CheckedColumn<'_> {
 /// The decimal, without trailing zeros, if 96 bits hold its digits.
 fn from_scale(mut mantissa: i128, scale: u8) -> Option<Decimal> {
     let mut scale = u32::from(scale);
-    while 0 < scale && mantissa % 10 == 0 {
-        mantissa /= 10;
+    while 0 < scale {
+        // Almost every amount fits 64 bits, where a division costs a tenth.
+        match i64::try_from(mantissa) {
+            Ok(small) if small % 10 == 0 => mantissa = i128::from(small / 10),
+            Err(_) if mantissa % 10 == 0 => mantissa /= 10,
+            _ => break,
+        }
         scale -= 1;
     }
     Decimal::try_from_i128_with_scale(mantissa, scale).ok()
