@@ -84,7 +84,8 @@ impl<'c> Session<'c> {
         &self.transaction
     }
 
-    const fn next(&mut self) -> i64 {
+    /// The next version.
+    pub const fn next(&mut self) -> i64 {
         self.counter += 1;
         self.counter
     }

@@ -25,10 +25,10 @@ const EXPIRED: &str = "0x80044352";
 /// The newest version whose links are void, in the store's settings.
 const EXPIRED_UPTO: &str = "expired_upto";
 
-/// Voids every link that was given out until now.
+/// Voids every link that was given out until now. The counter moves on, so that links of later are newer than those.
 pub(crate) fn expire_links(store: &Store) -> anyhow::Result<()> {
-    let counter = store.read(|connection| store::setting::<i64>(connection, "counter"))?.unwrap_or(0);
-    store.set_setting(EXPIRED_UPTO, counter)?;
+    let passed = store.write(false, |session| anyhow::Ok(session.next()))? - 1;
+    store.set_setting(EXPIRED_UPTO, passed)?;
     Ok(())
 }
 
