@@ -103,8 +103,7 @@ async fn maps(store: &Store, engine: &Engine) -> Result<Vec<MapReport>, EngineEr
     let mut reports = Vec::new();
     for map in &link.maps {
         for (slug, source, counts) in counts.iter().filter(|(slug, ..)| **slug == *map.slug) {
-            let filter =
-                FailedFilter { map: Some(map.slug.clone()), source: Some(*source), ..FailedFilter::default() };
+            let filter = FailedFilter { map: Some(map.slug.clone()), source: Some(*source), ..FailedFilter::default() };
             // What failed once and got through later is not failed any more.
             let failed = store.failed_count(&link.scope, filter).await?;
             reports.push(MapReport { failed, ..map_report(slug, *source, counts) });

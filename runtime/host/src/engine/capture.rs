@@ -275,9 +275,7 @@ fn change_of(entry: &FeedEntry) -> CapturedChange {
         },
         id: None,
         // What is no JSON is kept as a text: no row can be read from it, so it becomes a failed record.
-        row: RawValue::from_string(entry.row.clone())
-            .or_else(|_| serde_json::value::to_raw_value(&entry.row))
-            .ok(),
+        row: RawValue::from_string(entry.row.clone()).or_else(|_| serde_json::value::to_raw_value(&entry.row)).ok(),
         origin: Uuid::parse_str(&entry.origin).ok().map(TransactionId),
     }
 }

@@ -1,14 +1,15 @@
 //! One delivery or one batch: attempted until it has its fate, and settled.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::time::Instant;
 
-use dualwright_core::{Class, Fault};
+use dualwright_core::{Class, Fault, SystemKind, Value};
 
 use super::progress::Event;
 use super::{Engine, EngineError, backoff};
 use crate::pipeline::settle::{Origin, learned, settlement};
-use crate::pipeline::{Attempted, Budget, Lane, RowFate, RowWork, Verdict, Work, attempt, captured};
+use crate::pipeline::{Attempted, Budget, Lane, LinkMap, RowFate, RowWork, Verdict, Work, attempt, captured};
 use crate::store::{Delivery, FailedFilter, FailedRecord, Fate, NewActivity, Settlement};
 
 /// What a caller adds to the settlement of a batch, knowing what became of its rows.
@@ -179,8 +180,9 @@ impl Engine {
                 let failed = attempted.rows.iter().any(still_fails);
                 let fate = if failed { Fate::Failed } else { Fate::Complete };
                 settlement.delivery = Some((delivery.sequence, fate));
+                settlement.resolved_ids = self.ended_without_key(delivery.source, &attempted).await?;
                 if let (Some(record), false) = (&record, failed) {
-                    settlement.resolved_ids = self.records_of(record).await?;
+                    settlement.resolved_ids.extend(self.records_of(record).await?);
                 }
                 self.link.store.settle(&self.link.scope, settlement).await?;
                 self.learn(&work, &attempted);
@@ -203,6 +205,41 @@ impl Engine {
                 Ok(Delivered::Waits)
             }
         }
+    }
+
+    /// Failed records that no key can close and that this attempt has settled all the same: of a Dataverse row that is
+    /// gone (its delete says nothing but the id) or whose key is complete now, of an F&O row that was deleted.
+    async fn ended_without_key(&self, source: SystemKind, attempted: &Attempted) -> Result<Vec<i64>, Fault> {
+        let filter = FailedFilter { source: Some(source), ..FailedFilter::default() };
+        if self.link.store.failed_count(&self.link.scope, filter.clone()).await? == 0 {
+            return Ok(Vec::new());
+        }
+        let settled = attempted.rows.iter().filter(|row| settles(row)).collect::<Vec<_>>();
+        let ids = settled.iter().filter_map(|row| row.source_id).collect::<HashSet<_>>();
+        let names = settled.iter().filter_map(|row| row.called.as_deref()).collect::<HashSet<_>>();
+        if ids.is_empty() && names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut ended = Vec::new();
+        for record in self.link.store.failed(&self.link.scope, filter).await?.iter().filter(|record| !record.atomic) {
+            let Some(map) = self.link.maps.iter().find(|map| map.slug == record.map) else { continue };
+            let by_name = record.row_key.is_none() && names.contains(&*record.key);
+            if by_name || (source == SystemKind::Dataverse && self.is_of(record, map, &ids)) {
+                ended.push(record.id);
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Whether a record is of one of these Dataverse rows.
+    fn is_of(&self, record: &FailedRecord, map: &LinkMap, ids: &HashSet<uuid::Uuid>) -> bool {
+        let table = &map.dataverse.table;
+        let changes = captured::decode(&record.payload).unwrap_or_default();
+        changes.iter().any(|change| {
+            let row = change.row.as_ref().and_then(|row| table.shape.decode(row.get()).ok());
+            let id = row.zip(table.schema.primary_id).map(|(row, index)| row.values[index].clone());
+            matches!(id, Some(Value::Guid(id)) if ids.contains(&id))
+        })
     }
 
     async fn failed_record(&self, id: i64) -> Result<Option<FailedRecord>, Fault> {
@@ -240,9 +277,7 @@ impl Engine {
             let mut round = 0;
             let batches = records.iter().filter(|record| !record.atomic).collect::<Vec<_>>();
             // One sequence per batch, since an old change must not be taken for a newer one.
-            for same in batches.chunk_by(|a, b| {
-                a.map == b.map && a.source == b.source && a.sequence == b.sequence
-            }) {
+            for same in batches.chunk_by(|a, b| a.map == b.map && a.source == b.source && a.sequence == b.sequence) {
                 for chunk in same.chunks(self.link.limits.batch_rows_max) {
                     round += self.retry_chunk(chunk, stop).await?;
                 }
@@ -302,6 +337,11 @@ impl Engine {
 
 fn still_fails(row: &RowWork) -> bool {
     row.complaint.is_some() || matches!(row.fate, Some(RowFate::Failed(_)))
+}
+
+fn settles(row: &RowWork) -> bool {
+    use RowFate::{Created, Deleted, Equal, Gone, Updated};
+    row.complaint.is_none() && matches!(row.fate, Some(Created | Updated | Deleted | Equal | Gone))
 }
 
 fn changed_target(row: &RowWork) -> bool {

@@ -533,7 +533,8 @@ fn bindings(
         let named = plugin.description.columns_in(&binding.parameters);
         let Some((inputs, granted)) = inputs(binding, &named, flow, schema, &place, problems) else { continue };
         // What only a parameter names is read, not written.
-        let writable = if point == ExtensionPoint::Transform { (0..binding.fields.len()).collect() } else { Vec::new() };
+        let writable =
+            if point == ExtensionPoint::Transform { (0..binding.fields.len()).collect() } else { Vec::new() };
         let spec = InstallationSpec {
             tenant: Arc::from(config.tenant.as_str()),
             place: format!("map {}, {}", map.slug, binding.stage.name()),

@@ -68,7 +68,10 @@ pub(super) async fn identify(link: &Link, work: &Work<'_>, rows: &mut [RowWork],
                 None => {
                     let what = format!("a row of {} names no company", map.side(work.source).table.schema.set);
                     row.called = Some(called(map, work.source, None, &row.source));
-                    row.fail(Fault::new(Code::CompanyUnknown, what));
+                    match row.operation {
+                        Operation::Upsert => row.fail(Fault::new(Code::CompanyUnknown, what)),
+                        Operation::Delete => row.fate = Some(RowFate::Gone),
+                    }
                     continue;
                 }
                 Some(company) => {
@@ -85,7 +88,11 @@ pub(super) async fn identify(link: &Link, work: &Work<'_>, rows: &mut [RowWork],
             Ok(key) => row.key = Some(key),
             Err(fault) => {
                 row.called = Some(called(map, work.source, row.company.as_deref(), &row.source));
-                row.fail(fault);
+                match row.operation {
+                    Operation::Upsert => row.fail(fault),
+                    // What could not be named was never carried over.
+                    Operation::Delete => row.fate = Some(RowFate::Gone),
+                }
             }
         }
     }
@@ -93,17 +100,18 @@ pub(super) async fn identify(link: &Link, work: &Work<'_>, rows: &mut [RowWork],
     Ok(())
 }
 
-/// As much of a row's key as there is. Dataverse rows have an id to go by.
+/// As much of a row's key as the row itself says.
 fn called(map: &LinkMap, source: SystemKind, company: Option<&str>, row: &[Value]) -> String {
-    if source == SystemKind::Dataverse {
-        return String::new();
-    }
-    let schema = &map.finops.table.schema;
+    let schema = &map.side(source).table.schema;
     let parts = map
         .plan
         .key_fields
         .iter()
-        .filter_map(|field| schema.index_of(field.finops.as_deref()?))
+        .filter_map(|field| match source {
+            SystemKind::Finops => field.finops.as_deref(),
+            SystemKind::Dataverse => Some(&*field.dataverse),
+        })
+        .filter_map(|name| schema.index_of(name))
         .filter(|&index| Some(index) != schema.company)
         .map(|index| &row[index]);
     RowKey::new(company, parts).to_string()

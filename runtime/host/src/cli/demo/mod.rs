@@ -57,7 +57,12 @@ pub(super) async fn demo(arguments: DemoArguments) -> anyhow::Result<u8> {
     };
     let mut place = Place::open(&arguments.state, arguments.data.as_deref())?;
     let systems = Systems::start(&mut place, source.tables(), &stop).await?;
-    say(format!("F&O on {}, Dataverse on {}, state in {}", systems.finops, systems.dataverse, arguments.state.display()));
+    say(format!(
+        "F&O on {}, Dataverse on {}, state in {}",
+        systems.finops,
+        systems.dataverse,
+        arguments.state.display()
+    ));
     if !place.seeded() {
         let rows = systems.seed(&source)?;
         place.set_seeded()?;
@@ -179,10 +184,8 @@ struct Verdict {
 
 impl Verdict {
     fn of(report: &RunReport, bad: &[BadRow]) -> Self {
-        let wanted = bad
-            .iter()
-            .map(|row| (row.map.clone(), row.readable_key(), row.code.clone()))
-            .collect::<BTreeSet<_>>();
+        let wanted =
+            bad.iter().map(|row| (row.map.clone(), row.readable_key(), row.code.clone())).collect::<BTreeSet<_>>();
         let found = report
             .failed
             .iter()
