@@ -327,6 +327,30 @@ mod tests {
     }
 
     #[test]
+    fn only_records_of_the_right_type_are_judged() {
+        let values = ["Email", "2", "true"].map(str::to_owned);
+        let bench = |kind| {
+            Bench::new([column("locator", Kind::Text), column("type", kind)])
+                .setting("columns", SettingValue::Columns(vec![0]))
+                .setting("when-column", SettingValue::Column(1))
+                .setting("when-values", SettingValue::Texts(values.to_vec()))
+        };
+        let wrong = "locator!email-invalid(there is no @)";
+        let table: &[(Kind, Cell<'_>, &str)] = &[
+            (Kind::Choice, "email".into(), wrong),
+            (Kind::Choice, "Phone".into(), "="),
+            (Kind::Int64, Cell::Int(2), wrong),
+            (Kind::Int64, Cell::Int(3), "="),
+            (Kind::Boolean, true.into(), wrong),
+            (Kind::Choice, Cell::Null, "="),
+        ];
+        for (kind, cell, wanted) in table {
+            let lines = bench(*kind).pre_validate::<Plugin>(&[vec!["555-0100".into(), *cell]], &[]).expect("it runs");
+            assert_eq!(lines, [*wanted], "{cell:?}");
+        }
+    }
+
+    #[test]
     fn wrong_installations_are_refused() {
         let table = [
             (

@@ -44,19 +44,47 @@ const fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
 }
 
+/// What each ASCII byte becomes. Where blanks collapse, every blank becomes a space, and nothing else does.
+type Table = [u8; 128];
+
+const fn table(collapse: bool, lower: bool, upper: bool) -> Table {
+    let mut table = [0; 128];
+    let mut byte = 0;
+    while byte < 128 {
+        let letter = byte as u8;
+        table[byte] = if collapse && is_blank(letter) {
+            b' '
+        } else if lower {
+            letter.to_ascii_lowercase()
+        } else if upper {
+            letter.to_ascii_uppercase()
+        } else {
+            letter
+        };
+        byte += 1;
+    }
+    table
+}
+
+/// By whether blanks collapse.
+static KEEP: [Table; 2] = [table(false, false, false), table(true, false, false)];
+static LOWER: [Table; 2] = [table(false, true, false), table(true, true, false)];
+static UPPER: [Table; 2] = [table(false, false, true), table(true, false, true)];
+
 fn clean_ascii(settings: &Cleanup, text: &[u8], out: &mut String) {
     let text = if settings.trim { trim_ascii(text) } else { text };
     let start = out.len();
+    let collapse = settings.collapse;
     match settings.case {
-        Case::Keep => copy_ascii(settings.collapse, text, out, |byte| byte),
-        Case::Lower => copy_ascii(settings.collapse, text, out, |byte| byte.to_ascii_lowercase()),
-        Case::Upper => copy_ascii(settings.collapse, text, out, |byte| byte.to_ascii_uppercase()),
+        Case::Keep => append_ascii(&KEEP[usize::from(collapse)], collapse, text, out, |_, cell| cell),
+        Case::Lower => append_ascii(&LOWER[usize::from(collapse)], collapse, text, out, |_, cell| cell),
+        Case::Upper => append_ascii(&UPPER[usize::from(collapse)], collapse, text, out, |_, cell| cell),
         Case::Title => {
             let mut within_word = false;
-            copy_ascii(settings.collapse, text, out, |byte| {
-                let cased = if within_word { byte.to_ascii_lowercase() } else { byte.to_ascii_uppercase() };
+            append_ascii(&LOWER[usize::from(collapse)], collapse, text, out, |byte, cell| {
+                let cell = if within_word { cell } else { cell.to_ascii_uppercase() };
                 within_word = is_word(char::from(byte));
-                cased
+                cell
             });
         }
     }
@@ -77,27 +105,27 @@ fn trim_ascii(mut text: &[u8]) -> &[u8] {
     text
 }
 
-/// How many bytes are worked on at a time: a buffer on the stack, so that the copy into `out` is one.
-const CHUNK: usize = 64;
-
-/// Copies ASCII through `case`; the caller vouches for nothing, since a byte above 127 would only become a blank cell of
-/// a chunk that `from_utf8` refuses.
+/// Appends ASCII: each byte through the table, then through `adjust`, which makes ASCII of ASCII.
 #[inline]
-fn copy_ascii(collapse: bool, text: &[u8], out: &mut String, mut case: impl FnMut(u8) -> u8) {
+fn append_ascii(table: &Table, collapse: bool, text: &[u8], out: &mut String, mut adjust: impl FnMut(u8, u8) -> u8) {
+    out.reserve(text.len());
+    // SAFETY: only ASCII is written behind what is there, so the string stays UTF-8: the table and `adjust` give nothing
+    // else. The length grows by the cells that were written, all of them within the spare capacity.
+    let bytes = unsafe { out.as_mut_vec() };
+    let cells = &mut bytes.spare_capacity_mut()[..text.len()];
+    let mut len = 0;
     let mut after_blank = false;
-    for chunk in text.chunks(CHUNK) {
-        let mut clean = [0; CHUNK];
-        let mut len = 0;
-        for &byte in chunk {
-            let blank = collapse && is_blank(byte);
-            let cased = case(byte);
-            clean[len] = if blank { b' ' } else { cased };
-            // The cell is written in any case and kept only where it counts, which costs less than a branch.
-            len += usize::from(!(blank && after_blank));
-            after_blank = blank;
-        }
-        out.push_str(std::str::from_utf8(&clean[..len]).unwrap_or_default());
+    for &byte in text {
+        let cell = adjust(byte, table[usize::from(byte & 0x7f)]);
+        // The cell is written in any case and kept only where it counts, which costs less than a branch.
+        cells[len].write(cell);
+        let blank = collapse & (cell == b' ');
+        len += usize::from(!(blank & after_blank));
+        after_blank = blank;
     }
+    let end = bytes.len() + len;
+    // SAFETY: see above.
+    unsafe { bytes.set_len(end) };
 }
 
 /// Apostrophes and combining accents are within a word.

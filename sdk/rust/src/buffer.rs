@@ -132,6 +132,39 @@ fn check_offsets(column: &types::Column, rows: usize) -> Result<(), CallError> {
     }
 }
 
+/// Builds a column of text whose cells are written straight into it.
+#[derive(Debug)]
+pub(crate) struct TextWriter {
+    /// The cells so far, one after the other; the next one is appended.
+    pub data: String,
+    states: Vec<u8>,
+    offsets: Vec<u8>,
+    absent_only: bool,
+}
+
+impl TextWriter {
+    pub(crate) fn new(rows: usize, bytes: usize) -> Self {
+        let mut offsets = Vec::with_capacity((rows + 1) * 4);
+        offsets.extend_from_slice(&[0; 4]);
+        Self { data: String::with_capacity(bytes), states: Vec::with_capacity(rows), offsets, absent_only: true }
+    }
+
+    /// What was appended is the row's cell; nothing may have been where the state is another than value.
+    #[inline]
+    pub(crate) fn finish_row(&mut self, state: u8) {
+        self.absent_only &= state == ABSENT;
+        self.states.push(state);
+        self.offsets.extend_from_slice(&u32_of(self.data.len()).to_le_bytes());
+    }
+
+    /// None when no row has a cell.
+    pub(crate) fn finish(self, id: u16) -> Option<types::Column> {
+        let Self { data, states, offsets, absent_only } = self;
+        let kind = Kind::Text.code();
+        (!absent_only).then(|| types::Column { id, kind, state: states, offsets, data: data.into_bytes() })
+    }
+}
+
 /// Builds a column, row after row. A row that is left out is absent.
 #[derive(Debug)]
 pub(crate) struct ColumnWriter {
@@ -189,14 +222,7 @@ impl ColumnWriter {
         Ok(())
     }
 
-    /// [`ColumnWriter::set`] for a kind of text, for the row that comes next.
-    #[inline]
-    pub(crate) fn push_text(&mut self, text: &str) {
-        self.push_bytes(text.as_bytes());
-    }
-
-    #[inline]
-    pub(crate) fn push_empty(&mut self, state: u8) {
+    fn push_empty(&mut self, state: u8) {
         self.absent_only &= state == ABSENT;
         self.states.push(state);
         match self.kind.layout() {
@@ -205,7 +231,6 @@ impl ColumnWriter {
         }
     }
 
-    #[inline]
     fn push_bytes(&mut self, bytes: &[u8]) {
         self.absent_only = false;
         self.states.push(VALUE);
@@ -219,7 +244,6 @@ impl ColumnWriter {
         self.data.extend_from_slice(bytes);
     }
 
-    #[inline]
     fn push_offset(&mut self) {
         self.offsets.extend_from_slice(&u32_of(self.data.len()).to_le_bytes());
     }

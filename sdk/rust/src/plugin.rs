@@ -158,8 +158,8 @@ macro_rules! __plugin_validator {
             }
 
             #[cfg(target_arch = "wasm32")]
-            bindings::$export!(Plugin with_types_in bindings);
-};
+    bindings::$export!(Plugin with_types_in bindings);
+        };
     };
 }
 

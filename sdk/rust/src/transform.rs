@@ -4,7 +4,7 @@ use std::ops::Deref;
 
 use crate::bindings::transform::exports::dualwright::transform::transform::Patch;
 use crate::bindings::types::{Batch, CallError, Context, Refusal};
-use crate::buffer::{ABSENT, ColumnWriter, NULL, VALUE};
+use crate::buffer::{ABSENT, ColumnWriter, NULL, TextWriter, VALUE};
 use crate::cell::{Cell, Kind};
 use crate::instance::Configured;
 use crate::issue::{Issue, Verdict};
@@ -24,8 +24,9 @@ pub enum Outcome {
 
 /// A function of one text. Two forms:
 ///
-/// * `fn(&State, &str, &mut String)` writes the new text into the buffer, which is empty when it is called. It may
-///   return nothing or a `Result<(), Issue>`. Nothing is allocated per value.
+/// * `fn(&State, &str, &mut String)` appends the new text to the buffer, as `Read::read_to_string` does: what stands
+///   there already is the column so far, so nothing is allocated or copied per value. It may return nothing or a
+///   `Result<(), Issue>`.
 /// * `fn(&State, &str) -> T`, where `T` is `String`, `Option<String>` (None makes the column empty) or a `Result` of
 ///   one of them and an `Issue`.
 ///
@@ -132,29 +133,38 @@ pub fn apply_text<S, Form>(
 ) -> Result<Patch, CallError> {
     let rows = Rows::new(context, &configured.tables.source, None, input)?;
     let mut patch = Patch { columns: Vec::new(), issues: Vec::new() };
-    let mut text = String::new();
     for column in configured.tables.bound() {
         let Some(view) = rows.view(column.id()).filter(|view| view.kind() == Kind::Text) else { continue };
-        let mut writer = ColumnWriter::new(column.id(), Kind::Text, 0, rows.len(), view.text_len());
+        let mut writer = TextWriter::new(rows.len(), view.text_len());
         for row in 0..rows.len() {
             if view.state(row) != VALUE {
-                writer.push_empty(ABSENT);
+                writer.finish_row(ABSENT);
                 continue;
             }
             let before = view.text(row);
-            text.clear();
-            match function.call(&configured.state, before, &mut text) {
-                Outcome::Written if text == before => writer.push_empty(ABSENT),
-                Outcome::Written => writer.push_text(&text),
-                Outcome::Empty => writer.push_empty(NULL),
+            let start = writer.data.len();
+            let outcome = function.call(&configured.state, before, &mut writer.data);
+            let Some(after) = writer.data.get(start..) else {
+                return Err(CallError::Failed(
+                    "the plugin removed text from the buffer that is not its own".to_owned(),
+                ));
+            };
+            let state = match outcome {
+                Outcome::Written if after == before => ABSENT,
+                Outcome::Written => VALUE,
+                Outcome::Empty => NULL,
                 Outcome::Rejected(mut issue) => {
-                    writer.push_empty(ABSENT);
                     issue.column.get_or_insert(column);
                     patch.issues.push(issue.at(row));
+                    ABSENT
                 }
+            };
+            if state != VALUE {
+                writer.data.truncate(start);
             }
+            writer.finish_row(state);
         }
-        patch.columns.extend(writer.finish(rows.len()));
+        patch.columns.extend(writer.finish(column.id()));
     }
     Ok(patch)
 }
