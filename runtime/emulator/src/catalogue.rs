@@ -353,6 +353,12 @@ pub(crate) fn completed(dialect: Dialect, mut definition: TableDefinition) -> Ta
             for name in definition.key.clone() {
                 add(&mut definition, text(&name, if name == "dataAreaId" { 4 } else { 60 }, true));
             }
+            // Every F&O knows this one, so a definition need not bring its members.
+            for own in &mut definition.columns {
+                if own.options.is_empty() && own.enumeration.as_deref() == Some(NO_YES) {
+                    own.options = no_yes();
+                }
+            }
         }
     }
     definition
