@@ -79,6 +79,15 @@ impl SystemClient {
         serde_json::from_str(&body).with_context(|| format!("GET {url} answered {body}"))
     }
 
+    /// One POST, of whatever the tables here do not tell.
+    pub async fn post(&self, url: &str, body: String) -> anyhow::Result<()> {
+        let request = self.client.post(format!("{}{url}", self.base)).header("content-type", "application/json");
+        let answer = request.body(body).send().await?;
+        let status = answer.status();
+        ensure!(status.is_success(), "POST {url} answered {status}: {}", answer.text().await?);
+        Ok(())
+    }
+
     /// Every row of a table.
     pub async fn rows(&self, set: &str) -> anyhow::Result<Vec<Row>> {
         self.rows_where(set, None).await
