@@ -229,7 +229,8 @@ mod tests {
     #[test]
     fn increases() {
         let too_much = "creditlimit!credit-limit-increase(12.5)";
-        let table: &[(&str, &str, &str, Option<(&str, &str)>, &str)] = &[
+        type Limit<'a> = (&'a str, &'a str);
+        let table: &[(&str, &str, &str, Option<Limit<'_>>, &str)] = &[
             ("a new record", "1000", "EUR", None, "="),
             ("lower", "1", "EUR", Some(("1000", "EUR")), "="),
             ("exactly as much as allowed", "1125.00", "EUR", Some(("1000", "EUR")), "="),

@@ -38,3 +38,8 @@ pub mod prelude {
         Table, Tables, Verdict,
     };
 }
+
+/// Holds the guide's example to what the crate is.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Guide;
