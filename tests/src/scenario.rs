@@ -19,7 +19,7 @@
 //! finops expect SET KEY COLUMN…  the row is there and holds this
 //! dataverse absent SET KEY       the row is not there
 //! dataverse writes 3             rows that the runtime wrote there since the last such line, or since the beginning
-//! failed MAP KEY CODE [column=…] consecutive lines name all failed records; `failed none`
+//! failed MAP KEY CODE [column=…] consecutive lines name all failed records; `failed none`; a KEY of * is any
 //! retry MAP KEY                  somebody retries a failed record, and it settles
 //! differences 1                  what compare must find at the end; without the line both sides must be equal
 //! ```
@@ -253,7 +253,7 @@ impl FailedLine {
 
     fn is_about(&self, record: &FailedRecord) -> bool {
         *record.map == *self.map
-            && record.key == self.key
+            && (self.key == "*" || record.key == self.key)
             && record.fault.code.to_string() == self.code
             && self.column.as_ref().is_none_or(|column| record.fault.column.as_ref() == Some(column))
     }

@@ -267,7 +267,8 @@ fn a_dataverse_row_without_a_company_is_kept_as_failed() {
         start
         dataverse insert msdyn_customergroups msdyn_groupid=12 msdyn_description='No company'
         settle
-        failed customer-groups 12 DW-1008
+        # Its key is not known, so it goes by its id.
+        failed customer-groups * DW-1008
         finops absent CustomerGroups dataAreaId=usmf,CustomerGroupId=12
         dataverse update msdyn_customergroups msdyn_groupid=12 msdyn_company=@cdm_companies/cdm_companycode=usmf
         settle
