@@ -12,7 +12,7 @@ use dualwright::engine::{Engine, LiveEnd};
 use dualwright::report::Difference;
 use dualwright::store::{FailedFilter, FailedRecord, Store};
 use dualwright_core::SystemKind;
-use dualwright_emulator::{Dialect, Emulator, TableFile, read_tables};
+use dualwright_emulator::{Dialect, Emulator, TableDefinition, TableFile, read_tables};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +45,10 @@ pub struct Settings {
     pub plugins: Vec<(String, Vec<u8>)>,
     /// Only these maps; empty for all.
     pub maps: Vec<String>,
+    /// Tables that are not in the small set, or stand for the ones there.
+    pub tables: Vec<(SystemKind, TableDefinition)>,
+    /// More of the configuration, as it is written.
+    pub config: String,
 }
 
 impl Default for Settings {
@@ -56,6 +60,8 @@ impl Default for Settings {
             bindings: Vec::new(),
             plugins: Vec::new(),
             maps: Vec::new(),
+            tables: Vec::new(),
+            config: String::new(),
         }
     }
 }
@@ -108,6 +114,7 @@ pub fn write_config(folder: &Path, settings: &Settings, finops: &str, dataverse:
             text.push_str(&format!("plugin = [{}]\n", bindings.join(", ")));
         }
     }
+    text.push_str(&settings.config);
     let file = folder.join("dualwright.toml");
     std::fs::write(&file, text)?;
     Ok(file)
@@ -123,8 +130,16 @@ pub struct Served {
 impl Served {
     /// Tables and no rows; in memory, or in a file that may have been used before.
     pub async fn start(kind: SystemKind, store: Option<&Path>) -> anyhow::Result<(Self, SystemClient)> {
+        Self::start_with(kind, store, tables(kind)?.tables).await
+    }
+
+    /// The same with these tables.
+    pub async fn start_with(
+        kind: SystemKind,
+        store: Option<&Path>,
+        tables: Vec<TableDefinition>,
+    ) -> anyhow::Result<(Self, SystemClient)> {
         let emulator = Emulator::open(dialect(kind), store)?;
-        let tables = tables(kind)?.tables;
         emulator.define(&tables)?;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let base = format!("http://{}", listener.local_addr()?);
@@ -192,8 +207,16 @@ pub struct World {
 impl World {
     /// Both systems, with their tables and no rows.
     pub async fn new(settings: Settings) -> anyhow::Result<Self> {
-        let (left, finops) = Served::start(SystemKind::Finops, None).await?;
-        let (right, dataverse) = Served::start(SystemKind::Dataverse, None).await?;
+        let defined = |kind: SystemKind| -> anyhow::Result<Vec<TableDefinition>> {
+            let own = settings.tables.iter().filter(|(own, _)| *own == kind).map(|(_, table)| table.clone());
+            let mut defined = tables(kind)?.tables;
+            defined.retain(|table| !settings.tables.iter().any(|(_, own)| own.set == table.set));
+            defined.extend(own);
+            Ok(defined)
+        };
+        let (left, finops) = Served::start_with(SystemKind::Finops, None, defined(SystemKind::Finops)?).await?;
+        let (right, dataverse) =
+            Served::start_with(SystemKind::Dataverse, None, defined(SystemKind::Dataverse)?).await?;
         Ok(Self {
             finops,
             dataverse,

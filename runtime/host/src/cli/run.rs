@@ -23,6 +23,9 @@ Configuration (TOML; paths are relative to the file):
             client_secret = { env = \"NAME\" }, scope }
   [[plugin]]      name, file, sha256
   [[map]]         slug, file (msdyn_mapping JSON), integration_key = [\"…\"], finops_collection
+                  or, computed by a plugin: slug, finops_collection,
+                  table_map = { plugin, parameters = { }, on_fault = \"set-aside\" | \"fail\" }
+  [[map.table]]   of a table_map: set, integration_key = [\"…\"]
   [[map.plugin]]  name, stage = \"transform\" | \"pre-validate\" | \"post-validate\", field or fields,
                   direction = \"to-dataverse\" | \"to-finops\" | \"both\", parameters = { },
                   on_fault = \"set-aside\" | \"fail\" | \"pass-through\"";

@@ -24,6 +24,7 @@ pub struct Config {
     pub link: LinkConfig,
     pub plugins: Vec<PluginFile>,
     pub maps: Vec<MapConfig>,
+    pub table_maps: Vec<TableMapConfig>,
 }
 
 /// Times and sizes, all with the defaults that the design decided.
@@ -93,6 +94,28 @@ pub struct MapConfig {
     pub bindings: Vec<BindingConfig>,
 }
 
+/// A map whose rows a plugin computes: one F&O table, and the Dataverse tables that it becomes.
+#[derive(Debug, Clone)]
+pub struct TableMapConfig {
+    pub slug: String,
+    pub finops_collection: String,
+    pub plugin: String,
+    /// JSON object, as the plugin declares its parameters.
+    pub parameters: serde_json::Value,
+    pub on_fault: FaultPolicy,
+    /// At least one, each set once.
+    pub tables: Vec<MappedTableConfig>,
+}
+
+/// One Dataverse table that a table map writes.
+#[derive(Debug, Clone)]
+pub struct MappedTableConfig {
+    /// Entity set.
+    pub set: String,
+    /// Dataverse column paths, company included (reference 1.8).
+    pub integration_key: Vec<String>,
+}
+
 /// One plugin at one place of a map.
 #[derive(Debug, Clone)]
 pub struct BindingConfig {
@@ -113,7 +136,6 @@ pub enum Stage {
     Transform,
     PreValidate,
     PostValidate,
-    TableMap,
 }
 
 impl Stage {
@@ -123,7 +145,6 @@ impl Stage {
             Self::Transform => "transform",
             Self::PreValidate => "pre-validate",
             Self::PostValidate => "post-validate",
-            Self::TableMap => "table-map",
         }
     }
 }

@@ -63,6 +63,46 @@ fn every_problem_is_named_at_its_place() {
     }
 }
 
+const TABLE_MAP: &str = r#"
+[[map]]
+slug = "customer-split"
+finops_collection = "CustomersV3"
+table_map = { plugin = "customer-split", parameters = { contact-suffix = "-P" } }
+
+[[map.table]]
+set = "accounts"
+integration_key = ["accountnumber", "msdyn_company.cdm_companycode"]
+"#;
+
+#[test]
+fn a_table_map_stands_for_a_file() {
+    let config = parse(&format!("{GOOD}{TABLE_MAP}")).expect("is valid");
+    assert_eq!(config.maps.len(), 1);
+    let [map] = config.table_maps.as_slice() else { panic!("{:?}", config.table_maps) };
+    assert_eq!((map.slug.as_str(), map.on_fault), ("customer-split", FaultPolicy::SetAside));
+    assert_eq!(map.tables[0].set, "accounts");
+    assert_eq!(map.parameters, serde_json::json!({ "contact-suffix": "-P" }));
+}
+
+#[test]
+fn problems_of_a_table_map_are_named() {
+    for (from, to, words) in [
+        ("finops_collection = \"CustomersV3\"", "", "finops_collection is missing"),
+        ("finops_collection", "file = \"x.json\"\nfinops_collection", "no place for file"),
+        ("[\"accountnumber\", \"msdyn_company.cdm_companycode\"]", "[]", "integration_key of table accounts is empty"),
+        ("parameters = {", "on_fault = \"pass-through\", parameters = {", "may not let records pass"),
+        ("table_map = {", "file = \"x.json\" #", "has a [[map.table]] and no table_map"),
+        ("[[map.table]]\nset = \"accounts\"\nintegration_key", "#", "there is no [[map.table]]"),
+    ] {
+        let text = TABLE_MAP.replacen(from, to, 1);
+        assert_ne!(text, TABLE_MAP, "{from}");
+        let problems = parse(&format!("{GOOD}{text}")).expect_err(to);
+        assert!(problems.iter().any(|problem| problem.message.contains(words)), "{to}: {problems:?}");
+    }
+    let problems = parse(&GOOD.replace("stage = \"transform\"", "stage = \"table-map\"")).expect_err("is no stage");
+    assert!(problems.iter().any(|problem| problem.remedy.contains("table_map")), "{problems:?}");
+}
+
 #[test]
 fn all_problems_are_reported_at_once() {
     let text = GOOD

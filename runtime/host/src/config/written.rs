@@ -9,8 +9,8 @@ use reqwest::Url;
 use serde::Deserialize;
 
 use super::{
-    BindingConfig, Config as Meaning, ConfigProblem, FaultPolicy, Limits, LinkConfig, MapConfig, PluginFile, Stage,
-    endpoint, is_slug,
+    BindingConfig, Config as Meaning, ConfigProblem, FaultPolicy, Limits, LinkConfig, MapConfig, MappedTableConfig,
+    PluginFile, Stage, TableMapConfig, endpoint, is_slug,
 };
 use crate::connect::{ClientCredentials, Endpoint};
 
@@ -101,18 +101,39 @@ struct Plugin {
 #[serde(deny_unknown_fields)]
 struct Map {
     slug: String,
-    file: PathBuf,
-    integration_key: Vec<String>,
+    file: Option<PathBuf>,
+    integration_key: Option<Vec<String>>,
     finops_collection: Option<String>,
     #[serde(default)]
     plugin: Vec<Binding>,
+    table_map: Option<TableMap>,
+    #[serde(default)]
+    table: Vec<Table>,
+}
+
+/// Stands for file and integration key where a plugin computes the rows.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TableMap {
+    plugin: String,
+    #[serde(default)]
+    parameters: BTreeMap<String, toml::Value>,
+    #[serde(default)]
+    on_fault: FaultPolicy,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    set: String,
+    integration_key: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Binding {
     name: String,
-    stage: Stage,
+    stage: WrittenStage,
     field: Option<String>,
     #[serde(default)]
     fields: Vec<String>,
@@ -121,6 +142,16 @@ struct Binding {
     parameters: BTreeMap<String, toml::Value>,
     #[serde(default)]
     on_fault: FaultPolicy,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum WrittenStage {
+    Transform,
+    PreValidate,
+    PostValidate,
+    /// A place of its own in the file; known here to say so.
+    TableMap,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -178,6 +209,7 @@ pub(super) fn raise(
 
     let mut slugs = BTreeSet::new();
     let mut maps = Vec::with_capacity(written.map.len());
+    let mut table_maps = Vec::new();
     for map in written.map {
         let place = format!("map `{}`", map.slug);
         if !is_slug(&map.slug) {
@@ -186,19 +218,12 @@ pub(super) fn raise(
         if !slugs.insert(map.slug.clone()) {
             problems.add(&place, "the slug is there twice", "Give each map its own slug");
         }
-        if map.integration_key.is_empty() {
-            problems.add(&place, "integration_key is empty", "List the Dataverse columns of the key");
+        match map.table_map {
+            Some(_) => table_maps.extend(raise_table_map(map, &place, &mut problems)),
+            None => maps.extend(raise_map(map, &place, folder, &mut problems)),
         }
-        let bindings = map.plugin.into_iter().map(|binding| raise_binding(binding, &place, &mut problems)).collect();
-        maps.push(MapConfig {
-            slug: map.slug,
-            file: folder.join(map.file),
-            integration_key: map.integration_key,
-            finops_collection: map.finops_collection,
-            bindings,
-        });
     }
-    if maps.is_empty() {
+    if slugs.is_empty() {
         problems.add("map", "there is no map", "Add a [[map]] with its slug, file and integration_key");
     }
     match (finops, dataverse) {
@@ -215,6 +240,7 @@ pub(super) fn raise(
             },
             plugins,
             maps,
+            table_maps,
         }),
         _ => Err(problems.list),
     }
@@ -310,13 +336,102 @@ fn raise_side(
     }
 }
 
-fn raise_binding(binding: Binding, place: &str, problems: &mut Problems<'_>) -> BindingConfig {
+/// A map with a file. `None` when something is wrong with it.
+fn raise_map(map: Map, place: &str, folder: &Path, problems: &mut Problems<'_>) -> Option<MapConfig> {
+    let bindings = map.plugin.into_iter().filter_map(|binding| raise_binding(binding, place, problems)).collect();
+    if map.file.is_none() {
+        problems.add(place, "has neither a file nor a table_map", "Name its file, or the plugin that maps its table");
+    }
+    let integration_key = map.integration_key.unwrap_or_default();
+    if integration_key.is_empty() {
+        problems.add(place, "integration_key is empty", "List the Dataverse columns of the key");
+    }
+    if !map.table.is_empty() {
+        problems.add(place, "has a [[map.table]] and no table_map", "Add its table_map, or delete the tables");
+    }
+    Some(MapConfig {
+        slug: map.slug,
+        file: folder.join(map.file?),
+        integration_key,
+        finops_collection: map.finops_collection,
+        bindings,
+    })
+}
+
+/// A map whose rows a plugin computes. `None` when something is wrong with it.
+fn raise_table_map(map: Map, place: &str, problems: &mut Problems<'_>) -> Option<TableMapConfig> {
+    for (key, is_there) in [
+        ("file", map.file.is_some()),
+        ("integration_key", map.integration_key.is_some()),
+        ("plugin", !map.plugin.is_empty()),
+    ] {
+        if is_there {
+            problems.add(place, format!("has a table_map, which leaves no place for {key}"), "Delete one of the two");
+        }
+    }
+    if map.finops_collection.is_none() {
+        problems.add(place, "finops_collection is missing", "Name the public collection that the plugin maps");
+    }
+    if map.table.is_empty() {
+        problems.add(
+            place,
+            "there is no [[map.table]]",
+            "List the Dataverse tables, each with set and integration_key",
+        );
+    }
+    let mut sets = BTreeSet::new();
+    for table in &map.table {
+        if table.integration_key.is_empty() {
+            let what = format!("integration_key of table {} is empty", table.set);
+            problems.add(place, what, "List the Dataverse columns of the key");
+        }
+        if !sets.insert(table.set.to_lowercase()) {
+            problems.add(place, format!("table {} is there twice", table.set), "Name each table once");
+        }
+    }
+    let table_map = map.table_map?;
+    if table_map.on_fault == FaultPolicy::PassThrough {
+        problems.add(
+            place,
+            format!("plugin `{}` may not let records pass when it fails", table_map.plugin),
+            "Only a transform may have on_fault = \"pass-through\"",
+        );
+    }
+    let parameters = raise_parameters(table_map.parameters, place, problems);
+    Some(TableMapConfig {
+        slug: map.slug,
+        finops_collection: map.finops_collection?,
+        plugin: table_map.plugin,
+        parameters,
+        on_fault: table_map.on_fault,
+        tables: map
+            .table
+            .into_iter()
+            .map(|table| MappedTableConfig { set: table.set, integration_key: table.integration_key })
+            .collect(),
+    })
+}
+
+fn raise_binding(binding: Binding, place: &str, problems: &mut Problems<'_>) -> Option<BindingConfig> {
+    let stage = match binding.stage {
+        WrittenStage::Transform => Stage::Transform,
+        WrittenStage::PreValidate => Stage::PreValidate,
+        WrittenStage::PostValidate => Stage::PostValidate,
+        WrittenStage::TableMap => {
+            problems.add(
+                place,
+                format!("plugin `{}` maps a table, which is no stage of a map", binding.name),
+                "Give a map of its own table_map = { plugin = \"…\" } and its [[map.table]] entries",
+            );
+            return None;
+        }
+    };
     let mut fields = binding.fields;
     fields.extend(binding.field);
-    if binding.stage == Stage::Transform && fields.is_empty() {
+    if stage == Stage::Transform && fields.is_empty() {
         problems.add(place, format!("plugin `{}` transforms no field", binding.name), "Name its field");
     }
-    if binding.on_fault == FaultPolicy::PassThrough && binding.stage != Stage::Transform {
+    if binding.on_fault == FaultPolicy::PassThrough && stage != Stage::Transform {
         problems.add(
             place,
             format!("plugin `{}` may not let records pass when it fails", binding.name),
@@ -328,27 +443,25 @@ fn raise_binding(binding: Binding, place: &str, problems: &mut Problems<'_>) -> 
         BindingDirection::ToFinops => vec![SystemKind::Finops],
         BindingDirection::Both => vec![SystemKind::Dataverse, SystemKind::Finops],
     };
-    let parameters = binding
-        .parameters
-        .into_iter()
-        .filter_map(|(name, value)| match serde_json::to_value(value) {
-            Ok(value) => Some((name, value)),
-            Err(_) => {
-                problems.add(
-                    place,
-                    format!("parameter `{name}` cannot be written as JSON"),
-                    "Use text, numbers, true and false",
-                );
-                None
-            }
-        })
-        .collect::<serde_json::Map<_, _>>();
-    BindingConfig {
-        plugin: binding.name,
-        stage: binding.stage,
-        fields,
-        targets,
-        parameters: serde_json::Value::Object(parameters),
-        on_fault: binding.on_fault,
-    }
+    let parameters = raise_parameters(binding.parameters, place, problems);
+    Some(BindingConfig { plugin: binding.name, stage, fields, targets, parameters, on_fault: binding.on_fault })
+}
+
+fn raise_parameters(
+    written: BTreeMap<String, toml::Value>,
+    place: &str,
+    problems: &mut Problems<'_>,
+) -> serde_json::Value {
+    let parameters = written.into_iter().filter_map(|(name, value)| match serde_json::to_value(value) {
+        Ok(value) => Some((name, value)),
+        Err(_) => {
+            problems.add(
+                place,
+                format!("parameter `{name}` cannot be written as JSON"),
+                "Use text, numbers, true and false",
+            );
+            None
+        }
+    });
+    serde_json::Value::Object(parameters.collect())
 }

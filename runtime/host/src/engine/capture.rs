@@ -60,7 +60,7 @@ impl Engine {
     /// Dataverse tables whose changes some map takes to F&O, parents first.
     fn dataverse_sets(&self) -> Vec<Arc<str>> {
         let mut sets = Vec::new();
-        for map in self.link.maps.iter().filter(|map| map.plan.to_finops.is_some()) {
+        for map in self.link.maps.iter().filter(|map| map.reads_dataverse()) {
             let set = &map.dataverse.table.schema.set;
             if !sets.contains(set) {
                 sets.push(Arc::clone(set));

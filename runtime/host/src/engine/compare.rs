@@ -4,6 +4,7 @@
 //! result against what Dataverse has. Rows in the error queue are not differences: they are listed there.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dualwright_core::content::same;
@@ -14,7 +15,7 @@ use uuid::Uuid;
 use super::{Engine, EngineError};
 use crate::connect::Table;
 use crate::pipeline::attempt::{Prepared, prepare};
-use crate::pipeline::{Budget, CapturedChange, LinkMap, RowFate, RowWork, Work, captured};
+use crate::pipeline::{Budget, CapturedChange, LinkMap, Role, RowFate, RowWork, Work, captured};
 use crate::report::{Difference, DifferenceKind};
 use crate::store::FailedFilter;
 
@@ -30,7 +31,9 @@ impl Engine {
     /// Every difference between the two sides, map by map.
     pub async fn compare(&self) -> Result<Vec<Difference>, EngineError> {
         let mut differences = Vec::new();
-        for (index, map) in self.link.maps.iter().enumerate() {
+        // The source of a table map is compared as the rows that its plugin makes of it.
+        let compared = |map: &LinkMap| !matches!(map.role, Role::Source(_));
+        for (index, map) in self.link.maps.iter().enumerate().filter(|(_, map)| compared(map)) {
             differences.extend(self.patiently(|| self.compare_map(index, map)).await?);
         }
         Ok(differences)
@@ -40,14 +43,21 @@ impl Engine {
         let failed = self.failed_of(index, map).await?;
         let mut right = self.read_dataverse(map).await?;
         let mut differences = Vec::new();
+        // Keys of the source rows, where a plugin makes the rows of the map.
+        let mut sources = HashSet::new();
         let mut next: Option<String> = None;
         loop {
             let rows_max = self.link.limits.batch_rows_max;
-            let page =
-                self.link.finops.read_page(&map.finops.table, None, next.as_deref(), rows_max, PAGE_TIMEOUT).await?;
-            let set = &map.finops.table.schema.set;
+            let table = self.table_read(index, SystemKind::Finops);
+            let page = self.link.finops.read_page(table, None, next.as_deref(), rows_max, PAGE_TIMEOUT).await?;
+            let set = &table.schema.set;
             let changes = page.rows.into_iter().map(|row| change(set, row.json)).collect::<Vec<_>>();
-            let rows = self.carried(index, SystemKind::Finops, &changes).await?;
+            let (rows, others): (Vec<_>, Vec<_>) = self
+                .carried_together(index, SystemKind::Finops, &changes)
+                .await?
+                .into_iter()
+                .partition(|row| row.map == index);
+            sources.extend(others.into_iter().filter(|row| row.part_of.is_none()).filter_map(|row| row.key));
             let mut open = Vec::new();
             for row in rows {
                 match (&row.fate, &row.key) {
@@ -73,7 +83,7 @@ impl Engine {
                 None => break,
             }
         }
-        self.only_right(index, map, right, &failed, &mut differences).await?;
+        self.only_right(index, map, right, &failed, &sources, &mut differences).await?;
         Ok(differences)
     }
 
@@ -135,6 +145,7 @@ impl Engine {
         map: &LinkMap,
         right: HashMap<Uuid, DataverseRow>,
         failed: &Failed,
+        sources: &HashSet<RowKey>,
         differences: &mut Vec<Difference>,
     ) -> Result<(), EngineError> {
         let set = &map.dataverse.table.schema.set;
@@ -150,7 +161,14 @@ impl Engine {
         }
         let changes = alone.into_iter().map(|(_, row)| change(set, row.json)).collect::<Vec<_>>();
         for chunk in changes.chunks(self.link.limits.batch_rows_max) {
-            for row in self.carried(index, SystemKind::Dataverse, chunk).await? {
+            let rows = self.carried(index, SystemKind::Dataverse, chunk).await?;
+            let missed = self.missed(index, &rows, sources).await?;
+            let is_missed = |row: &RowWork| match (&missed, row.source_id) {
+                (Some(missed), Some(id)) => missed.contains(&id),
+                (Some(_), None) => false,
+                (None, _) => true,
+            };
+            for row in rows.into_iter().filter(is_missed) {
                 let known = row.key.as_ref().is_some_and(|key| failed.keys.contains(key));
                 if !known && !matches!(row.fate, Some(RowFate::OutOfScope | RowFate::Superseded)) {
                     differences.push(difference(map, &row, DifferenceKind::OnlyDataverse, Vec::new()));
@@ -160,8 +178,56 @@ impl Engine {
         Ok(())
     }
 
-    /// Rows as they would be written now, without writing or reading the target.
+    /// Of rows that stand alone, the ids of those whose F&O row should be there; `None` for all of them. Where a plugin
+    /// makes the rows, these are the ones that belong to a source row which F&O has no more: a row that its source row
+    /// does not give any longer is left alone, and a row that never had one means nothing on F&O.
+    async fn missed(
+        &self,
+        index: usize,
+        rows: &[RowWork],
+        there: &HashSet<RowKey>,
+    ) -> Result<Option<HashSet<Uuid>>, EngineError> {
+        let Role::Target(table_map) = self.link.maps[index].role else { return Ok(None) };
+        let table_map = &self.link.table_maps[table_map];
+        let (scope, store) = (&self.link.scope, &self.link.store);
+        let target = table_map.targets.iter().position(|&target| target == index).unwrap_or_default();
+        let ids = rows.iter().filter_map(|row| row.source_id).collect::<Vec<_>>();
+        let known = store.cross_references_by_id(scope, &table_map.provenance(&self.link, target), &ids).await?;
+        let keys = known.values().map(|(key, _)| key.clone()).collect::<Vec<_>>();
+        let sources = store.cross_references(scope, &table_map.slug, &keys).await?;
+        let failed = FailedFilter { map: Some(Arc::clone(&table_map.slug)), ..FailedFilter::default() };
+        let failed = store.failed(scope, failed).await?.into_iter().filter_map(|record| record.row_key);
+        let failed = failed.collect::<HashSet<_>>();
+        let is_missed = |key: &RowKey| {
+            sources.get(key).is_some_and(|pair| !pair.deleted) && !there.contains(key) && !failed.contains(key)
+        };
+        let missed = known.into_iter().filter(|(_, (key, pair))| !pair.deleted && is_missed(key));
+        Ok(Some(missed.map(|(id, _)| id).collect()))
+    }
+
+    /// The real table behind a side of a map: rows that a plugin makes are read as their source rows.
+    fn table_read(&self, index: usize, side: SystemKind) -> &Table {
+        let index = match side {
+            SystemKind::Finops => self.link.comes_from(index).unwrap_or(index),
+            SystemKind::Dataverse => index,
+        };
+        &self.link.maps[index].side(side).table
+    }
+
+    /// Rows of the map as they would be written now, without writing or reading the target.
     async fn carried(
+        &self,
+        index: usize,
+        source: SystemKind,
+        changes: &[CapturedChange],
+    ) -> Result<Vec<RowWork>, EngineError> {
+        let mut rows = self.carried_together(index, source, changes).await?;
+        // A table map's other rows are compared with their own maps.
+        rows.retain(|row| row.map == index);
+        Ok(rows)
+    }
+
+    async fn carried_together(
         &self,
         index: usize,
         source: SystemKind,
@@ -220,7 +286,7 @@ impl Engine {
                 None => failed.unnamed |= own && !record.atomic && record.source == SystemKind::Finops,
             }
             // The record of a transaction stands for every row of it, in whichever map.
-            let set = &map.side(record.source).table.schema.set;
+            let set = &self.table_read(index, record.source).schema.set;
             let changes = captured::decode(&record.payload)?;
             let changes = changes.into_iter().filter(|change| change.set == *set).collect::<Vec<_>>();
             for row in self.carried(index, record.source, &changes).await? {

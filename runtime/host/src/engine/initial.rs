@@ -17,7 +17,7 @@ use super::progress::Event;
 use super::{Engine, EngineError};
 use crate::connect::RawRow;
 use crate::pipeline::settle::{Origin, page_transaction};
-use crate::pipeline::{CapturedChange, LinkMap, Work};
+use crate::pipeline::{CapturedChange, LinkMap, Role, Work};
 
 /// One page takes seconds at most; more means that the system does not answer.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -58,7 +58,7 @@ impl Engine {
     /// Initial sync of every map that has not had it, parents first.
     pub async fn initial_sync(&self, stop: &CancellationToken) -> Result<(), EngineError> {
         for (index, map) in self.link.maps.iter().enumerate() {
-            if map.plan.to_dataverse.is_some() {
+            if map.reads_finops() {
                 self.initial_sync_map(index, map, stop).await?;
             }
         }
@@ -82,9 +82,11 @@ impl Engine {
                 page: 0,
                 next: None,
                 done: false,
-                target_was_empty: self
-                    .persist(stop, || self.link.dataverse.probe_empty(&map.dataverse.table, PAGE_TIMEOUT))
-                    .await?,
+                // The targets of a table map are several, and of each row it is not known which it gives.
+                target_was_empty: map.role == Role::Ordinary
+                    && self
+                        .persist(stop, || self.link.dataverse.probe_empty(&map.dataverse.table, PAGE_TIMEOUT))
+                        .await?,
             },
         };
         if position.done {

@@ -11,6 +11,7 @@ mod live;
 pub mod order;
 pub mod prepare;
 pub mod progress;
+mod table_map;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,11 +13,12 @@ use dualwright_sandbox::{ExtensionPoint, InstallationSpec, Plugin, Sandbox, Sand
 use tokio::sync::Semaphore;
 
 use super::order::{Node, parents_first};
+use super::table_map::{self, ReadTableMap};
 use crate::config::{BindingConfig, Config, MapConfig, Stage};
 use crate::connect::metadata::Catalogue;
 use crate::connect::{System, Table};
 use crate::pipeline::lookups::Lookups;
-use crate::pipeline::{Binding, Link, LinkMap, Side};
+use crate::pipeline::{Binding, Link, LinkMap, Role, Side};
 use crate::store::{Scope, Store};
 
 const METADATA_TIMEOUT: Duration = Duration::from_secs(60);
@@ -73,13 +74,12 @@ pub async fn prepare(config: &Config, store: Store) -> Result<PreparedLink, Vec<
     };
     let sandbox = sandbox(config).map_err(|fault| vec![of_link(&fault)])?;
 
-    let maps = read_maps(config, &left, &right, &mut problems);
-    let schemas = Schemas::read(&finops, &dataverse, &right, &maps, &mut problems).await;
-    let keys = maps
-        .iter()
-        .map(|map| (map.leg.dataverse_set.clone(), map.config.integration_key.clone()))
-        .collect::<HashMap<_, _>>();
     let plugins = admit(config, &sandbox, &mut problems);
+    let maps = read_maps(config, &left, &right, &mut problems);
+    let read_table_maps = table_map::read(config, &plugins, &left, &right, &mut problems);
+    let wanted = Wanted::of(&maps, &read_table_maps);
+    let schemas = Schemas::read(&finops, &dataverse, [&left, &right], &wanted, &mut problems).await;
+    let keys = wanted.keys;
 
     let mut link_maps = Vec::new();
     let mut nodes = Vec::new();
@@ -87,6 +87,28 @@ pub async fn prepare(config: &Config, store: Store) -> Result<PreparedLink, Vec<
         if let Some((link_map, node)) = compile(config, map, &schemas, &keys, &sandbox, &plugins, &mut problems) {
             link_maps.push(link_map);
             nodes.push(node);
+        }
+    }
+    let mut table_maps = Vec::new();
+    for map in &read_table_maps {
+        if let Some(compiled) = map.compile(config, &schemas, &keys, &sandbox, &mut problems) {
+            let first = link_maps.len();
+            let mut table_map = compiled.table_map;
+            table_map.source += first;
+            table_map.targets.iter_mut().for_each(|target| *target += first);
+            for (link_map, node) in compiled.maps {
+                if link_maps.iter().any(|other: &LinkMap| other.slug == link_map.slug) {
+                    problems.error(
+                        "dualwright.toml",
+                        &format!("map `{}`", table_map.slug),
+                        &format!("another map is called {}, as the map of one of its tables is", link_map.slug),
+                        "Give one of the two another slug",
+                    );
+                }
+                link_maps.push(link_map);
+                nodes.push(node);
+            }
+            table_maps.push(table_map);
         }
     }
     if problems.list.iter().any(|problem| problem.is_error) {
@@ -100,6 +122,15 @@ pub async fn prepare(config: &Config, store: Store) -> Result<PreparedLink, Vec<
             "lookups",
             "this map and one that it refers to refer to each other; rows that miss their parent are tried again",
         );
+    }
+    for (index, table_map) in table_maps.iter_mut().enumerate() {
+        link_maps[table_map.source].role = Role::Source(index);
+        for &target in &table_map.targets {
+            link_maps[target].role = Role::Target(index);
+        }
+        let place = |position: usize| order.iter().position(|&other| other == position).unwrap_or(position);
+        table_map.source = place(table_map.source);
+        table_map.targets.iter_mut().for_each(|target| *target = place(*target));
     }
     let mut slots = link_maps.into_iter().map(Some).collect::<Vec<_>>();
     let maps = order.into_iter().filter_map(|position| slots[position].take()).collect::<Vec<_>>();
@@ -123,6 +154,7 @@ pub async fn prepare(config: &Config, store: Store) -> Result<PreparedLink, Vec<
         tables: schemas.narrowed(),
         feed_tables,
         maps,
+        table_maps,
         maps_of,
         guest_threads: Semaphore::new(guest_threads),
     };
@@ -135,6 +167,7 @@ fn admit(config: &Config, sandbox: &Sandbox, problems: &mut Problems) -> HashMap
     for binding in config.maps.iter().flat_map(|map| &map.bindings) {
         wanted.insert(binding.plugin.as_str());
     }
+    wanted.extend(config.table_maps.iter().map(|map| map.plugin.as_str()));
     let mut plugins = HashMap::new();
     for name in wanted {
         match plugin_bytes(config, name) {
@@ -245,11 +278,42 @@ fn read_maps<'a>(
     maps
 }
 
+/// What the maps need to know of both systems.
+struct Wanted {
+    collections: BTreeSet<String>,
+    /// Every path that a map or a key follows, with the Dataverse table where it begins.
+    paths: Vec<(String, Vec<String>)>,
+    /// Integration keys of the tables that some map writes.
+    keys: HashMap<String, Vec<String>>,
+}
+
+impl Wanted {
+    fn of(maps: &[ReadMap<'_>], table_maps: &[ReadTableMap<'_>]) -> Self {
+        let mut wanted = Self { collections: BTreeSet::new(), paths: Vec::new(), keys: HashMap::new() };
+        for map in table_maps {
+            wanted.collections.insert(map.config.finops_collection.clone());
+            wanted.paths.extend(map.config.tables.iter().map(|table| (table.set.clone(), Vec::new())));
+            wanted.paths.extend(map.paths());
+            let tables = map.config.tables.iter();
+            wanted.keys.extend(tables.map(|table| (table.set.clone(), table.integration_key.clone())));
+        }
+        for map in maps {
+            let set = &map.leg.dataverse_set;
+            wanted.collections.insert(map.collection.clone());
+            wanted.paths.push((set.clone(), Vec::new()));
+            let key = map.config.integration_key.iter().map(|path| parts(path));
+            wanted.paths.extend(paths_of(&map.leg).chain(key).map(|path| (set.clone(), path)));
+            wanted.keys.insert(set.clone(), map.config.integration_key.clone());
+        }
+        wanted
+    }
+}
+
 /// Tables of both systems, whole, and which columns of the Dataverse ones somebody needs for lookups.
 #[derive(Default)]
-struct Schemas {
-    finops: HashMap<String, Arc<Schema>>,
-    dataverse: HashMap<String, Arc<Schema>>,
+pub(super) struct Schemas {
+    pub(super) finops: HashMap<String, Arc<Schema>>,
+    pub(super) dataverse: HashMap<String, Arc<Schema>>,
     columns: HashMap<String, BTreeSet<usize>>,
 }
 
@@ -257,21 +321,13 @@ impl Schemas {
     async fn read(
         finops: &System,
         dataverse: &System,
-        catalogue: &Catalogue,
-        maps: &[ReadMap<'_>],
+        [left, catalogue]: [&Catalogue; 2],
+        wanted: &Wanted,
         problems: &mut Problems,
     ) -> Self {
         let mut schemas = Self::default();
-        let left = finops.catalogue(METADATA_TIMEOUT);
-        let left = match left.await {
-            Ok(left) => left,
-            Err(fault) => {
-                problems.fault("dualwright.toml", "link.finops", &fault);
-                return schemas;
-            }
-        };
-        let collections = maps.iter().map(|map| map.collection.as_str()).collect::<BTreeSet<_>>();
-        for (set, schema) in read_all(finops, &left, collections).await {
+        let collections = wanted.collections.iter().map(String::as_str).collect();
+        for (set, schema) in read_all(finops, left, collections).await {
             match schema {
                 Ok(schema) => {
                     schemas.finops.insert(set, Arc::new(schema));
@@ -279,18 +335,7 @@ impl Schemas {
                 Err(fault) => problems.fault("dualwright.toml", &format!("F&O table {set}"), &fault),
             }
         }
-        // Every path that a map or a key follows, and the keys of the tables it leads to.
-        let mut open = Vec::new();
-        for map in maps {
-            open.push((map.leg.dataverse_set.clone(), Vec::new()));
-            for path in paths_of(&map.leg).chain(map.config.integration_key.iter().map(|path| parts(path))) {
-                open.push((map.leg.dataverse_set.clone(), path));
-            }
-        }
-        let keys = maps
-            .iter()
-            .map(|map| (map.leg.dataverse_set.as_str(), &map.config.integration_key))
-            .collect::<HashMap<_, _>>();
+        let mut open = wanted.paths.clone();
         let mut followed = BTreeSet::new();
         for _ in 0..HOPS_MAX {
             let missing = open
@@ -311,7 +356,7 @@ impl Schemas {
                 if !followed.insert((set.clone(), path.clone())) {
                     continue;
                 }
-                schemas.follow(&set, &path, &keys, &mut next);
+                schemas.follow(&set, &path, &wanted.keys, &mut next);
             }
             if next.is_empty() {
                 break;
@@ -326,7 +371,7 @@ impl Schemas {
         &mut self,
         set: &str,
         path: &[String],
-        keys: &HashMap<&str, &Vec<String>>,
+        keys: &HashMap<String, Vec<String>>,
         next: &mut Vec<(String, Vec<String>)>,
     ) {
         let (Some(schema), Some((first, rest))) = (self.dataverse.get(set), path.split_first()) else { return };
@@ -335,7 +380,7 @@ impl Schemas {
         let targets = schema.column(index).lookup.iter().flat_map(|lookup| &lookup.targets);
         for target in targets.filter(|_| !rest.is_empty()) {
             next.push((target.set.to_string(), rest.to_vec()));
-            for key in keys.get(&*target.set).into_iter().copied().flatten() {
+            for key in keys.get(&*target.set).into_iter().flatten() {
                 next.push((target.set.to_string(), parts(key)));
             }
             if let Some(company) = self.company_path(&target.set) {
@@ -384,7 +429,7 @@ async fn read_all(
     read
 }
 
-fn parts(path: &str) -> Vec<String> {
+pub(super) fn parts(path: &str) -> Vec<String> {
     path.split('.').map(str::to_owned).collect()
 }
 
@@ -455,14 +500,12 @@ fn compile(
     };
     let to_dataverse = bind(SystemKind::Dataverse, problems);
     let to_finops = bind(SystemKind::Finops, problems);
-    let columns = |schema: &Schema, used: &[usize]| {
-        used.iter().copied().filter(|&index| Some(index) != schema.primary_id).collect::<Vec<_>>()
-    };
     let link_map = LinkMap {
         slug: Arc::from(map.config.slug.as_str()),
-        finops: Side { columns: columns(&finops, &plan.finops_columns), table: Arc::new(Table::new(finops)) },
+        role: Role::Ordinary,
+        finops: Side { columns: content_columns(&finops, &plan.finops_columns), table: Arc::new(Table::new(finops)) },
         dataverse: Side {
-            columns: columns(&dataverse, &plan.dataverse_columns),
+            columns: content_columns(&dataverse, &plan.dataverse_columns),
             table: Arc::new(Table::new(dataverse)),
         },
         plan,
@@ -472,8 +515,13 @@ fn compile(
     Some((link_map, node))
 }
 
+/// The columns of a map that are content: all but the id.
+pub(super) fn content_columns(schema: &Schema, used: &[usize]) -> Vec<usize> {
+    used.iter().copied().filter(|&index| Some(index) != schema.primary_id).collect()
+}
+
 /// The columns of a map, and those that identify a row.
-fn with_ids(schema: &Schema, columns: &[usize]) -> Vec<usize> {
+pub(super) fn with_ids(schema: &Schema, columns: &[usize]) -> Vec<usize> {
     let mut keep = columns.iter().copied().collect::<BTreeSet<_>>();
     keep.extend(schema.primary_id);
     keep.extend(schema.key.iter().copied());
@@ -510,7 +558,6 @@ fn bindings(
             Stage::Transform => ExtensionPoint::Transform,
             Stage::PreValidate => ExtensionPoint::PreValidate,
             Stage::PostValidate => ExtensionPoint::PostValidate,
-            Stage::TableMap => ExtensionPoint::TableMap,
         };
         if !plugin.points.contains(&point) {
             let message = format!("it has no {} to offer", binding.stage.name());
@@ -623,14 +670,14 @@ fn inputs(
 }
 
 /// A column as a binding calls it, so that the parameters beside it can use the same name.
-fn called(column: &Column, name: &str) -> Column {
+pub(super) fn called(column: &Column, name: &str) -> Column {
     Column { name: Arc::from(name), ..column.clone() }
 }
 
 /// What the delta feed of a table has to select: the columns of every map that takes it to F&O.
 fn feed_tables(maps: &[LinkMap], schemas: &Schemas) -> HashMap<Arc<str>, Arc<Table>> {
     let mut columns: BTreeMap<Arc<str>, BTreeSet<usize>> = BTreeMap::new();
-    for map in maps.iter().filter(|map| map.plan.to_finops.is_some()) {
+    for map in maps.iter().filter(|map| map.reads_dataverse()) {
         let schema = &map.dataverse.table.schema;
         let Some(whole) = schemas.dataverse.get(&*schema.set) else { continue };
         columns
@@ -649,7 +696,7 @@ fn feed_tables(maps: &[LinkMap], schemas: &Schemas) -> HashMap<Arc<str>, Arc<Tab
 }
 
 #[derive(Default)]
-struct Problems {
+pub(super) struct Problems {
     list: Vec<StartProblem>,
 }
 
@@ -664,19 +711,23 @@ impl Problems {
         });
     }
 
-    fn error(&mut self, file: &str, place: &str, message: &str, remedy: &str) {
+    pub(super) fn error(&mut self, file: &str, place: &str, message: &str, remedy: &str) {
         self.add(true, file, place, message, remedy);
     }
 
-    fn notice(&mut self, file: &str, place: &str, message: &str) {
+    pub(super) fn errors(&self) -> usize {
+        self.list.iter().filter(|problem| problem.is_error).count()
+    }
+
+    pub(super) fn notice(&mut self, file: &str, place: &str, message: &str) {
         self.add(false, file, place, message, "");
     }
 
-    fn fault(&mut self, file: &str, place: &str, fault: &Fault) {
+    pub(super) fn fault(&mut self, file: &str, place: &str, fault: &Fault) {
         self.add(true, file, place, &fault.to_string(), fault.code.remedy());
     }
 
-    fn extend(&mut self, file: &str, found: Vec<dualwright_core::mapping::Problem>) {
+    pub(super) fn extend(&mut self, file: &str, found: Vec<dualwright_core::mapping::Problem>) {
         for problem in found {
             let is_error = problem.severity == Severity::Error;
             self.add(is_error, file, &problem.place, &problem.message, &problem.remedy);

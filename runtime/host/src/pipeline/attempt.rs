@@ -12,7 +12,7 @@ use super::budget::Budget;
 use super::captured::CapturedChange;
 use super::link::{Lane, Link};
 use super::row::{RowFate, RowWork};
-use super::{guests, identify, target, write};
+use super::{guests, identify, table_map, target, write};
 
 /// What is to be carried over.
 #[derive(Debug)]
@@ -85,13 +85,29 @@ pub async fn prepare(link: &Link, work: &Work<'_>, budget: &Budget) -> Prepared 
     Prepared { rows, hold }
 }
 
-async fn ready(link: &Link, work: &Work<'_>, budget: &Budget, rows: &mut [RowWork]) -> Result<(), Hold> {
+async fn ready(link: &Link, work: &Work<'_>, budget: &Budget, rows: &mut Vec<RowWork>) -> Result<(), Hold> {
     identify::identify(link, work, rows, budget).await?;
     identify::recall(link, work, rows).await?;
     let mut session = session(link, work, budget)?;
-    target::project(link, work, rows);
-    guests::transform(link, work, &mut session, rows).await?;
+    carry(link, work, &mut session, rows, budget).await?;
     target::decide(link, work, rows, budget).await
+}
+
+/// From what the source says to what the target is to hold, references apart.
+async fn carry(
+    link: &Link,
+    work: &Work<'_>,
+    session: &mut Session,
+    rows: &mut Vec<RowWork>,
+    budget: &Budget,
+) -> Result<(), Hold> {
+    if table_map::split(link, work, session, rows).await? {
+        identify::identify(link, work, rows, budget).await?;
+        identify::recall(link, work, rows).await?;
+    }
+    target::project(link, work, rows);
+    guests::transform(link, work, session, rows).await?;
+    table_map::merge(link, work, session, rows, budget).await
 }
 
 /// Carries `work` over, as far as it goes inside `budget`.
@@ -108,6 +124,7 @@ pub async fn attempt(link: &Link, lane: &Lane, work: &Work<'_>, budget: &Budget)
         }
         Err(hold) => Verdict::Retry(hold),
     };
+    table_map::close(link, work, &mut rows);
     Attempted { rows, verdict }
 }
 
@@ -122,8 +139,7 @@ async fn drive(
     identify::recall(link, work, rows).await?;
     if rows.iter().any(RowWork::is_open) {
         let mut session = session(link, work, budget)?;
-        target::project(link, work, rows);
-        guests::transform(link, work, &mut session, rows).await?;
+        carry(link, work, &mut session, rows, budget).await?;
         target::decide(link, work, rows, budget).await?;
         guests::pre_validate(link, work, &mut session, rows).await?;
         if !stands(work, rows) {

@@ -47,7 +47,7 @@ pub(super) async fn transform(
                     }
                     complain(rows, &own[piece], patch.issues, false);
                 }
-                Err(fault) => faulted(rows, &own[piece], binding, fault)?,
+                Err(fault) => faulted(rows, &own[piece], &binding.plugin, binding.on_fault, fault)?,
             }
         }
     }
@@ -87,7 +87,7 @@ pub(super) async fn pre_validate(
         for (piece, answer) in answers {
             match answer {
                 Ok(issues) => complain(rows, &own[piece], issues, false),
-                Err(fault) => faulted(rows, &own[piece], binding, fault)?,
+                Err(fault) => faulted(rows, &own[piece], &binding.plugin, binding.on_fault, fault)?,
             }
         }
     }
@@ -177,11 +177,11 @@ fn bindings<'a>(link: &'a Link, work: &Work<'_>, stage: Stage) -> Vec<(usize, &'
         .collect()
 }
 
-fn open_rows(rows: &[RowWork], map: usize, also: impl Fn(&RowWork) -> bool) -> Vec<usize> {
+pub(super) fn open_rows(rows: &[RowWork], map: usize, also: impl Fn(&RowWork) -> bool) -> Vec<usize> {
     (0..rows.len()).filter(|&index| rows[index].map == map && rows[index].is_open() && also(&rows[index])).collect()
 }
 
-fn pick(values: &[Value], positions: &[usize]) -> Vec<Value> {
+pub(super) fn pick(values: &[Value], positions: &[usize]) -> Vec<Value> {
     positions.iter().map(|&position| values[position].clone()).collect()
 }
 
@@ -192,19 +192,19 @@ fn target_columns(link: &Link, map: usize, target: SystemKind, binding: &Binding
 }
 
 /// What a guest is told of a row, owned, since the rows change while guests run.
-struct Info {
-    operation: Operation,
-    creating: bool,
-    company: String,
+pub(super) struct Info {
+    pub operation: Operation,
+    pub creating: bool,
+    pub company: String,
 }
 
 impl Info {
-    fn as_info(&self) -> RowInfo<'_> {
+    pub(super) fn as_info(&self) -> RowInfo<'_> {
         RowInfo { operation: self.operation, creating: self.creating, company: &self.company }
     }
 }
 
-fn infos(rows: &[RowWork], own: &[usize]) -> Vec<Info> {
+pub(super) fn infos(rows: &[RowWork], own: &[usize]) -> Vec<Info> {
     own.iter()
         .map(|&index| {
             let row = &rows[index];
@@ -217,16 +217,16 @@ fn infos(rows: &[RowWork], own: &[usize]) -> Vec<Info> {
         .collect()
 }
 
-async fn on_guest_thread<T>(link: &Link, call: impl FnOnce() -> T) -> T {
+pub(super) async fn on_guest_thread<T>(link: &Link, call: impl FnOnce() -> T) -> T {
     let _permit = link.guest_threads.acquire().await.expect("the semaphore is never closed");
     tokio::task::block_in_place(call)
 }
 
-type Piece = std::ops::Range<usize>;
+pub(super) type Piece = std::ops::Range<usize>;
 
 /// Calls on all rows at once and, when the plugin breaks on them, on ever smaller pieces, so that the fault ends up
 /// with the one record that causes it and the others go on.
-fn in_pieces<T>(
+pub(super) fn in_pieces<T>(
     rows: usize,
     call: &mut dyn FnMut(Piece) -> Result<T, CallFault>,
 ) -> Vec<(Piece, Result<T, CallFault>)> {
@@ -252,7 +252,13 @@ fn in_pieces<T>(
 }
 
 /// A plugin broke on these rows: its policy decides.
-fn faulted(rows: &mut [RowWork], own: &[usize], binding: &Binding, fault: CallFault) -> Result<(), Hold> {
+pub(super) fn faulted(
+    rows: &mut [RowWork],
+    own: &[usize],
+    plugin: &str,
+    on_fault: FaultPolicy,
+    fault: CallFault,
+) -> Result<(), Hold> {
     let CallFault { fault, retry_after } = fault;
     if let Some(after) = retry_after {
         return Err(Hold { after: Some(after), fault });
@@ -260,9 +266,9 @@ fn faulted(rows: &mut [RowWork], own: &[usize], binding: &Binding, fault: CallFa
     if fault.class() != Class::PluginFault {
         return Err(fault.into());
     }
-    match binding.on_fault {
+    match on_fault {
         FaultPolicy::PassThrough => {
-            tracing::warn!(plugin = %binding.plugin, %fault, rows = own.len(), "a plugin failed and its rows pass as they were");
+            tracing::warn!(%plugin, %fault, rows = own.len(), "a plugin failed and its rows pass as they were");
         }
         FaultPolicy::SetAside => {
             for &index in own {
@@ -273,10 +279,7 @@ fn faulted(rows: &mut [RowWork], own: &[usize], binding: &Binding, fault: CallFa
             for row in rows.iter_mut().filter(|row| row.is_open()) {
                 row.fail(Fault::new(
                     fault.code,
-                    format!(
-                        "plugin {} failed and its policy fails the whole delivery: {}",
-                        binding.plugin, fault.message
-                    ),
+                    format!("plugin {plugin} failed and its policy fails the whole delivery: {}", fault.message),
                 ));
             }
         }
@@ -285,7 +288,7 @@ fn faulted(rows: &mut [RowWork], own: &[usize], binding: &Binding, fault: CallFa
 }
 
 /// What a plugin has to say about single rows. Only errors have consequences.
-fn complain(rows: &mut [RowWork], own: &[usize], issues: Vec<RowIssue>, written: bool) {
+pub(super) fn complain(rows: &mut [RowWork], own: &[usize], issues: Vec<RowIssue>, written: bool) {
     let mut first: HashMap<usize, Fault> = HashMap::new();
     for issue in issues {
         if issue.severity == Severity::Error {

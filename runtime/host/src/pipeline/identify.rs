@@ -18,7 +18,11 @@ pub(super) fn expand(link: &Link, work: &Work<'_>) -> Vec<RowWork> {
     for (position, change) in work.changes.iter().enumerate() {
         for (index, map) in link.maps.iter().enumerate() {
             let side = map.side(work.source);
-            if work.only_map.is_some_and(|only| only != index)
+            // The rows that a plugin gives are reached by way of their source row.
+            let meant = |only: usize| {
+                only == index || (work.source == SystemKind::Finops && link.comes_from(only) == Some(index))
+            };
+            if !work.only_map.is_none_or(meant)
                 || *side.table.schema.set != *change.set
                 || map.flow(work.source.other()).is_none()
             {
@@ -228,7 +232,9 @@ fn known_fate(map: &LinkMap, work: &Work<'_>, row: &RowWork) -> Option<RowFate> 
             }
             let side = map.side(work.source);
             let now = content_hash(&side.table.schema, &side.columns, &row.source);
-            (hash == Some(now) && !work.again).then_some(RowFate::Equal)
+            // What no field fills does not count as content, so it is looked at.
+            let plain = row.extra.is_empty() && row.references.is_empty();
+            (hash == Some(now) && !work.again && plain).then_some(RowFate::Equal)
         }
         _ => None,
     }

@@ -29,6 +29,8 @@ pub struct Link {
     pub lookups: Lookups,
     /// In running order: a map comes after the maps that its lookups point to.
     pub maps: Vec<LinkMap>,
+    /// Maps whose rows a plugin computes.
+    pub table_maps: Vec<TableMap>,
     /// Dataverse tables that lookups point to, by entity set.
     pub tables: HashMap<Arc<str>, Arc<Table>>,
     /// Dataverse tables whose changes some map takes to F&O, with the columns of every such map.
@@ -42,11 +44,50 @@ pub struct Link {
 /// One table map on this link.
 pub struct LinkMap {
     pub slug: Arc<str>,
+    pub role: Role,
     pub plan: MapPlan,
     pub finops: Side,
     pub dataverse: Side,
     pub to_dataverse: Vec<Binding>,
     pub to_finops: Vec<Binding>,
+}
+
+/// What a map is to a plugin that maps tables. The number counts the link's table maps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Nothing: it pairs two real tables.
+    Ordinary,
+    /// It pairs the real F&O table with the row as the plugin sees it, which is nowhere on Dataverse.
+    Source(usize),
+    /// It pairs the row that the plugin gives, which is nowhere on F&O, with a real Dataverse table.
+    Target(usize),
+}
+
+/// A plugin that makes rows of one table from rows of another, and perhaps the other way round.
+pub struct TableMap {
+    pub slug: Arc<str>,
+    pub plugin: Arc<str>,
+    /// Index of the map with [`Role::Source`].
+    pub source: usize,
+    /// Indices of the maps with [`Role::Target`], in the order of the installation's targets.
+    pub targets: Vec<usize>,
+    pub installation: Arc<Installation>,
+    pub on_fault: FaultPolicy,
+    /// Columns of the source map's F&O table, in the order of the installation's source.
+    pub source_columns: Vec<usize>,
+    /// For each target, what its columns are, in the order of the installation.
+    pub target_columns: Vec<Vec<TargetColumn>>,
+}
+
+/// What a column of a target is to the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetColumn {
+    /// A value: a column of the target map's F&O side.
+    Value(usize),
+    /// The company of the row.
+    Company,
+    /// A lookup that is set by reference: a column of the target map's Dataverse side.
+    Reference(usize),
 }
 
 /// One side of a map: the table with only the columns that the map touches, and which of them count as content.
@@ -75,6 +116,15 @@ impl Link {
         }
     }
 
+    /// The source map that the rows of this map come from, when a plugin makes them.
+    #[must_use]
+    pub fn comes_from(&self, map: usize) -> Option<usize> {
+        match self.maps[map].role {
+            Role::Target(table_map) => Some(self.table_maps[table_map].source),
+            _ => None,
+        }
+    }
+
     /// What a search for ids or names needs.
     #[must_use]
     pub fn sources(&self, timeout: std::time::Duration) -> Sources<'_> {
@@ -89,7 +139,27 @@ impl Link {
     }
 }
 
+impl TableMap {
+    /// Under this name the store keeps which row of a target belongs to which source row, by the source row's key.
+    #[must_use]
+    pub fn provenance(&self, link: &Link, target: usize) -> Arc<str> {
+        Arc::from(format!("{}/{}", self.slug, link.maps[self.targets[target]].dataverse.table.schema.set))
+    }
+}
+
 impl LinkMap {
+    /// Whether changes of its F&O table are taken to Dataverse.
+    #[must_use]
+    pub const fn reads_finops(&self) -> bool {
+        self.plan.to_dataverse.is_some() && !matches!(self.role, Role::Target(_))
+    }
+
+    /// Whether changes of its Dataverse table are taken to F&O.
+    #[must_use]
+    pub const fn reads_dataverse(&self) -> bool {
+        self.plan.to_finops.is_some() && !matches!(self.role, Role::Source(_))
+    }
+
     #[must_use]
     pub const fn side(&self, kind: SystemKind) -> &Side {
         match kind {

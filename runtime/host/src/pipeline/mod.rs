@@ -12,11 +12,12 @@ pub mod link;
 pub mod lookups;
 pub mod row;
 pub mod settle;
+mod table_map;
 mod target;
 mod write;
 
 pub use attempt::{Attempted, Verdict, Work, attempt};
 pub use budget::Budget;
 pub use captured::CapturedChange;
-pub use link::{Binding, Lane, Link, LinkMap, Side};
+pub use link::{Binding, Lane, Link, LinkMap, Role, Side, TableMap, TargetColumn};
 pub use row::{RowFate, RowWork};

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use dualwright_core::content::same;
 use dualwright_core::lookup::LookupKey;
 use dualwright_core::reconcile::Decision;
-use dualwright_core::{Fault, Operation, RowKey, TransactionId, Value};
+use dualwright_core::{Fault, Operation, RowKey, Schema, TransactionId, Value};
 use uuid::Uuid;
 
 use crate::connect::{Address, StoredRow};
@@ -24,11 +25,22 @@ pub enum RowFate {
     Echo,
     /// The map's filter, or the link's legal entities, do not take it.
     OutOfScope,
+    /// A plugin made rows of other maps of it.
+    Mapped,
     /// A newer change of the row was applied already, or follows in the same delivery.
     Superseded,
     /// The target changed too, and its side wins.
     Yielded,
     Failed(Fault),
+}
+
+/// A lookup to another row of the same delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowReference {
+    /// Column of the target table.
+    pub column: usize,
+    /// Index of the row that is referred to.
+    pub row: usize,
 }
 
 /// A row and all that is known of it so far.
@@ -38,6 +50,8 @@ pub struct RowWork {
     pub change: usize,
     /// Index of the map.
     pub map: usize,
+    /// Index of the source row that a table map's plugin made it of, or that it was put into.
+    pub part_of: Option<usize>,
     pub operation: Operation,
     /// `None` until the key is known.
     pub key: Option<RowKey>,
@@ -55,6 +69,10 @@ pub struct RowWork {
     pub lookups: Vec<LookupKey>,
     /// What the target is to hold, one value per target column of the flow.
     pub values: Vec<Value>,
+    /// Written beside `values`: columns of the target table that no field of the flow fills.
+    pub extra: Vec<(usize, Value)>,
+    /// More of `extra`, as soon as the id is known.
+    pub references: Vec<RowReference>,
     /// The target row as it was read.
     pub current: Option<StoredRow>,
     /// Where the row is, or will be, on the target.
@@ -80,6 +98,7 @@ impl RowWork {
         Self {
             change,
             map,
+            part_of: None,
             operation,
             key: None,
             called: None,
@@ -91,6 +110,8 @@ impl RowWork {
             fields: Vec::new(),
             lookups: Vec::new(),
             values: Vec::new(),
+            extra: Vec::new(),
+            references: Vec::new(),
             current: None,
             address: None,
             decision: None,
@@ -121,6 +142,14 @@ impl RowWork {
             (None, _, Some(id)) => id.to_string(),
             (None, _, None) => "(no key)".to_owned(),
         }
+    }
+
+    /// What of `extra` the target does not hold.
+    pub fn differing_extra<'a>(&'a self, target: &'a Schema) -> impl Iterator<Item = &'a (usize, Value)> {
+        let current = self.current.as_ref();
+        self.extra.iter().filter(move |(column, value)| {
+            !value.is_absent() && current.is_none_or(|current| !same(target, *column, value, &current.values[*column]))
+        })
     }
 
     /// The id of the target row, where rows have ids.

@@ -12,8 +12,9 @@ use dualwright_core::{Code, Operation, RowKey, SystemKind, TransactionId, Value}
 
 use super::attempt::Work;
 use super::captured;
-use super::link::{Link, LinkMap};
+use super::link::{Link, LinkMap, Role};
 use super::row::{RowFate, RowWork};
+use super::table_map::is_unreal;
 use crate::store::{Counts, CrossReference, NewFailed, Settlement};
 
 /// Where the attempted work came from.
@@ -36,6 +37,7 @@ pub fn settlement(link: &Link, work: &Work<'_>, rows: &[RowWork], origin: Origin
         let Some(fate) = &row.fate else { continue };
         let map = &link.maps[row.map];
         count(counts.entry(row.map).or_default(), fate, work.again);
+        settlement.cross_references.extend(provenance(link, work, rows, row, origin.sequence));
         if let Some(key) = &row.key {
             if let Some(reference) = cross_reference(map, work, row, fate, origin.sequence) {
                 settlement.cross_references.push((Arc::clone(&map.slug), key.clone(), reference));
@@ -74,8 +76,11 @@ pub fn settlement(link: &Link, work: &Work<'_>, rows: &[RowWork], origin: Origin
             waiting_for_parent: fault.code == Code::LookupNotFound,
         });
     }
-    settlement.counts =
-        counts.into_iter().map(|(map, counts)| (Arc::clone(&link.maps[map].slug), work.source, counts)).collect();
+    settlement.counts = counts
+        .into_iter()
+        .filter(|(_, counts)| *counts != Counts::default())
+        .map(|(map, counts)| (Arc::clone(&link.maps[map].slug), work.source, counts))
+        .collect();
     settlement
 }
 
@@ -99,7 +104,13 @@ pub fn learned(work: &Work<'_>, rows: &[RowWork]) -> BTreeMap<usize, Vec<(RowKey
 const fn resolves(fate: &RowFate) -> bool {
     matches!(
         fate,
-        RowFate::Created | RowFate::Updated | RowFate::Deleted | RowFate::Equal | RowFate::Gone | RowFate::Yielded
+        RowFate::Created
+            | RowFate::Updated
+            | RowFate::Deleted
+            | RowFate::Equal
+            | RowFate::Gone
+            | RowFate::Yielded
+            | RowFate::Mapped
     )
 }
 
@@ -111,6 +122,8 @@ fn count(counts: &mut Counts, fate: &RowFate, again: bool) {
         RowFate::Updated => counts.updated += 1,
         RowFate::Deleted => counts.deleted += 1,
         RowFate::Failed(_) => counts.failed += u64::from(!again),
+        // The rows that it gave are counted with their own maps.
+        RowFate::Mapped => counts.rows -= u64::from(!again),
         RowFate::Echo => {
             // Not a change of anybody's: neither a row nor a skip.
             counts.rows -= u64::from(!again);
@@ -158,6 +171,13 @@ fn cross_reference(
             }
             set_id(&mut after, work, row);
         }
+        RowFate::Mapped => {
+            after.deleted = row.operation == Operation::Delete;
+            after.last_transaction = row.receipt.or(after.last_transaction);
+            if row.operation == Operation::Upsert {
+                set_side(&mut after, work.source, &row.source_version, source_hash(map, work.source, row));
+            }
+        }
         // Our write, as it came back: what the system made of it is what we left.
         RowFate::Echo if row.operation == Operation::Upsert => {
             set_side(&mut after, work.source, &row.source_version, source_hash(map, work.source, row));
@@ -165,7 +185,44 @@ fn cross_reference(
         }
         _ => return None,
     }
+    if is_unreal(map, target) {
+        // What the plugin would make of the other side now is known only when it is asked.
+        match target {
+            SystemKind::Finops => (after.finops_version, after.finops_hash) = (Arc::from(""), None),
+            SystemKind::Dataverse => (after.dataverse_version, after.dataverse_hash) = (Arc::from(""), None),
+        }
+    }
     (row.base.as_ref() != Some(&after)).then_some(after)
+}
+
+/// Which source row a row of a table map belongs to: with the source row's key, under the name of its target table.
+fn provenance(
+    link: &Link,
+    work: &Work<'_>,
+    rows: &[RowWork],
+    row: &RowWork,
+    sequence: i64,
+) -> Option<(Arc<str>, RowKey, CrossReference)> {
+    let key = rows[row.part_of?].key.clone()?;
+    let Role::Target(table_map) = link.maps[row.map].role else { return None };
+    let table_map = &link.table_maps[table_map];
+    let target = table_map.targets.iter().position(|&target| target == row.map)?;
+    let dataverse_id = match work.source {
+        SystemKind::Dataverse => row.source_id,
+        SystemKind::Finops => row.target_id(),
+    };
+    let deleted = match row.fate.as_ref()? {
+        RowFate::Created | RowFate::Updated | RowFate::Equal => false,
+        RowFate::Deleted | RowFate::Gone => true,
+        _ => return None,
+    };
+    let reference = CrossReference {
+        dataverse_id: dataverse_id.or_else(|| row.base.as_ref()?.dataverse_id),
+        deleted,
+        last_sequence: sequence,
+        ..CrossReference::default()
+    };
+    Some((table_map.provenance(link, target), key, reference))
 }
 
 fn set_side(reference: &mut CrossReference, side: SystemKind, version: &Arc<str>, hash: [u8; 16]) {

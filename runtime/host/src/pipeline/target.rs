@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use dualwright_core::content::content_hash;
 use dualwright_core::plan::Flow;
 use dualwright_core::reconcile::{Decision, reconcile};
-use dualwright_core::{Code, Fault, Operation, RowKey, SystemKind};
+use dualwright_core::{Code, Fault, Operation, RowKey, SystemKind, Value};
 
 use super::attempt::{Hold, Work};
 use super::budget::Budget;
 use super::identify::left;
 use super::link::{Link, LinkMap};
 use super::row::{RowFate, RowWork};
+use super::table_map::is_unreal;
 use crate::connect::Address;
 
 /// Built-in transforms: one value per field of the flow.
@@ -53,6 +54,7 @@ pub(super) async fn decide(link: &Link, work: &Work<'_>, rows: &mut [RowWork], b
                 .lookups
                 .iter()
                 .filter_map(|lookup| providers.get(&(Arc::clone(&lookup.set), lookup.key.clone())))
+                .chain(rows[index].references.iter().map(|reference| &reference.row))
                 .any(|provider| *provider != index && open.contains(provider))
         };
         let (mut later, mut wave): (Vec<_>, Vec<_>) = undecided.iter().copied().partition(|&index| waits(index));
@@ -133,6 +135,11 @@ async fn decide_wave(
             finish_row(map, flow, target, &mut rows[index], finished);
         }
     }
+    if !work.dry {
+        for &index in wave {
+            refer(link, rows, index);
+        }
+    }
     read_current(link, work, rows, wave, budget).await?;
     for &index in wave {
         if work.dry {
@@ -143,6 +150,25 @@ async fn decide_wave(
         }
     }
     Ok(())
+}
+
+/// Puts the ids of the rows that this one refers to into what is written.
+fn refer(link: &Link, rows: &mut [RowWork], index: usize) {
+    for reference in std::mem::take(&mut rows[index].references) {
+        let to = &rows[reference.row];
+        let id = match to.fate {
+            Some(RowFate::Failed(_)) => None,
+            _ => to.target_id().or_else(|| to.base.as_ref().and_then(|base| base.dataverse_id)),
+        };
+        match id {
+            Some(id) => rows[index].extra.push((reference.column, Value::Guid(id))),
+            None if rows[index].is_open() => {
+                let what = format!("it refers to record {} of map {}", to.readable_key(), link.maps[to.map].slug);
+                rows[index].fail(Fault::new(Code::LookupNotFound, format!("{what}, which is not there")));
+            }
+            None => {}
+        }
+    }
 }
 
 fn provided(
@@ -202,6 +228,7 @@ async fn read_current(
         .iter()
         .copied()
         .filter(|&index| rows[index].is_open())
+        .filter(|&index| !is_unreal(&link.maps[rows[index].map], work.source.other()))
         .filter(|&index| match &rows[index].base {
             None => !work.assume_absent,
             // In thought, the cross reference already says which row it is.
@@ -279,7 +306,12 @@ pub(super) fn settle_on(link: &Link, work: &Work<'_>, row: &mut RowWork) {
     }
     let Some(flow) = map.flow(target) else { return };
     let current = row.current.as_ref().map(|current| current.values.as_slice());
-    let decision = reconcile(schema, &flow.target_columns, &row.values, current, changed, source_wins);
+    let decision = match reconcile(schema, &flow.target_columns, &row.values, current, changed, source_wins) {
+        Decision::Equal if row.differing_extra(schema).next().is_none() => Decision::Equal,
+        Decision::Equal if changed && !source_wins => Decision::Yield,
+        Decision::Equal => Decision::Update { changed: Vec::new() },
+        other => other,
+    };
     match &decision {
         Decision::Equal => row.fate = Some(RowFate::Equal),
         Decision::Yield => row.fate = Some(RowFate::Yielded),

@@ -135,13 +135,16 @@ fn operation(link: &Link, target: SystemKind, row: &RowWork) -> WriteOperation {
     let pairs = |positions: &mut dyn Iterator<Item = usize>| {
         positions.map(|position| (columns[position], row.values[position].clone())).collect::<Vec<_>>()
     };
-    let (action, values) = match (&row.operation, &row.decision) {
+    let (action, mut values) = match (&row.operation, &row.decision) {
         (Operation::Delete, _) => (Action::Delete { version }, Vec::new()),
         (Operation::Upsert, Some(Decision::Update { changed })) => {
             (Action::Update { version }, pairs(&mut changed.iter().copied()))
         }
         (Operation::Upsert, _) => (Action::Create { id: row.target_id() }, pairs(&mut (0..row.values.len()))),
     };
+    if row.operation == Operation::Upsert {
+        values.extend(row.differing_extra(&table.schema).cloned());
+    }
     // A new F&O row is named by its key, which stands among its values.
     let address = row.address.clone().unwrap_or(Address::Key(Vec::new()));
     WriteOperation { table, address, action, values }
@@ -238,7 +241,9 @@ fn fail_dependents(link: &Link, rows: &mut [RowWork], failed: usize, id: Uuid) {
     let mut ids = vec![id];
     while let Some(id) = ids.pop() {
         for row in rows.iter_mut().filter(|row| row.is_open() && row.operation == Operation::Upsert) {
-            if row.values.contains(&dualwright_core::Value::Guid(id)) && row.target_id() != Some(id) {
+            let id_value = dualwright_core::Value::Guid(id);
+            let refers = row.values.contains(&id_value) || row.extra.iter().any(|(_, value)| *value == id_value);
+            if refers && row.target_id() != Some(id) {
                 ids.extend(row.target_id().filter(|_| matches!(row.decision, Some(Decision::Create))));
                 row.fail(Fault::new(
                     Code::LookupNotFound,
