@@ -501,7 +501,7 @@ mod tests {
         let rows: [&[Value]; 5] = [&short, &short, &long, &long, &short];
         let rows = rows.as_slice();
         assert_eq!(slices(&columns, &[&rows], 5, 50), [0..2, 2..3, 3..4, 4..5], "45, 12, 45 and 45 bytes");
-        assert_eq!(slices(&columns, &[&rows], 5, 1_000), [0..5]);
+        assert_eq!(slices(&columns, &[&rows], 5, 1_000), vec![0..5; 1]);
         assert_eq!(slices(&columns, &[&rows], 5, 1), [0..1, 1..2, 2..3, 3..4, 4..5], "a row is never cut");
         assert!(slices(&columns, &[&rows], 0, 50).is_empty());
     }

@@ -370,7 +370,8 @@ mod tests {
     fn sound_buffers_become_values() {
         let decimal = |text: &str| Cell::Set(Value::Decimal(text.parse().unwrap()));
         let text = |text: &str| Cell::Set(Value::text(text));
-        let cases: Vec<(Kind, &[u8], &[u32], Vec<u8>, Vec<Cell>)> = vec![
+        type Case = (Kind, &'static [u8], &'static [u32], Vec<u8>, Vec<Cell>);
+        let cases: Vec<Case> = vec![
             (Kind::Text, &[], &[0, 2, 2], "ä".into(), vec![text("ä"), text("")]),
             (Kind::Text, &[0, 1], &[0, 0, 0], vec![], vec![Cell::Absent, Cell::Set(Value::Null)]),
             (Kind::Text, &[], &[0, 3, 7], "abcabcd".into(), vec![text("abc"), Cell::TooLong(4)]),
@@ -393,7 +394,8 @@ mod tests {
     fn unsound_buffers_are_refused() {
         let huge = i128::MAX.to_le_bytes();
         let nan = f64::NAN.to_le_bytes();
-        let cases: Vec<(Kind, &[u8], &[u32], &[u8], usize, &str)> = vec![
+        type Case<'a> = (Kind, &'a [u8], &'a [u32], &'a [u8], usize, &'a str);
+        let cases: Vec<Case<'_>> = vec![
             (Kind::Text, &[], &[0, 2, 1], b"ab", 2, "the offsets descend in row 1"),
             (Kind::Text, &[], &[0, 9], b"ab", 1, "row 0 ends behind the data"),
             (Kind::Text, &[], &[1, 2], b"ab", 1, "the first offset is not 0"),

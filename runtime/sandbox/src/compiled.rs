@@ -218,7 +218,8 @@ mod tests {
 
         let path = folder.path().join(cache.name(&digest));
         let good = fs::read(&path).unwrap();
-        let cases: &[(&str, fn(&mut Vec<u8>))] = &[
+        type Tamper = fn(&mut Vec<u8>);
+        let cases: &[(&str, Tamper)] = &[
             ("a bit of the code", |entry| *entry.last_mut().unwrap() ^= 1),
             ("a bit of the tag", |entry| entry[FORMAT.len()] ^= 1),
             ("another format", |entry| entry[0] ^= 1),

@@ -352,8 +352,12 @@ impl Session {
         parts: &[Part<'_>],
         current: &[Option<&[Value]>],
     ) -> Result<Merged, CallFault> {
+        if current.is_empty() {
+            return Ok(Merged::default());
+        }
+        let parts: Vec<Part<'_>> = parts.iter().filter(|part| !part.rows.is_empty()).copied().collect();
         let rows = parts.iter().map(|part| part.rows.len()).sum();
-        self.call(installation, rows, |call, frames| call.merge(frames, parts, current))
+        self.call(installation, rows, |call, frames| call.merge(frames, &parts, current))
     }
 
     /// Guest time and its host calls that the installation took in this session.
@@ -605,6 +609,7 @@ impl Call<'_> {
     ) -> Result<(), CallFault> {
         let answer = self.answered(answer)?;
         let columns = checked::columns(&answer.columns, grant, rows).map_err(|invalid| self.invalid(invalid))?;
+        patch.cells.reserve(columns.len() * rows);
         for column in &columns {
             for row in 0..rows {
                 match column.cell(row).map_err(|invalid| self.invalid(invalid))? {

@@ -299,7 +299,8 @@ impl table_map_back::Guest for Hostile {
 
 impl declare::Guest for Hostile {
     fn declare(settings: Vec<Setting>) -> Result<Vec<declare::MapDeclaration>, Vec<Refusal>> {
-        let broken = settings.iter().any(|setting| matches!(&setting.value, SettingValue::Text(m) if m == "declare-broken"));
+        let broken =
+            settings.iter().any(|setting| matches!(&setting.value, SettingValue::Text(m) if m == "declare-broken"));
         let field = |finops: &str, dataverse: &str, transforms| declare::Field {
             direction: declare::Direction::Both,
             finops: Some(finops.into()),
