@@ -3,6 +3,8 @@
 //! Nearly all text of a business system is ASCII, so that is one pass over bytes without a branch per character; other
 //! text goes character by character. Both give the same result, which a test holds them to.
 
+use std::mem::MaybeUninit;
+
 use dualwright_sdk::prelude::*;
 
 /// What becomes of letters.
@@ -31,13 +33,13 @@ pub struct Cleanup {
     pub truncate: u32,
 }
 
-/// Writes the clean text behind what `out` holds.
+/// Appends the clean text to `out`.
 pub fn clean(settings: &Cleanup, text: &str, out: &mut String) {
-    if text.is_ascii() {
-        clean_ascii(settings, text.as_bytes(), out);
-    } else {
+    let start = out.len();
+    if !clean_ascii(settings, text.as_bytes(), out) {
         clean_characters(settings, text, out);
     }
+    truncate(settings, start, out);
 }
 
 const fn is_blank(byte: u8) -> bool {
@@ -71,24 +73,26 @@ static KEEP: [Table; 2] = [table(false, false, false), table(true, false, false)
 static LOWER: [Table; 2] = [table(false, true, false), table(true, true, false)];
 static UPPER: [Table; 2] = [table(false, false, true), table(true, false, true)];
 
-fn clean_ascii(settings: &Cleanup, text: &[u8], out: &mut String) {
+/// False, and nothing appended, when the text is not ASCII.
+fn clean_ascii(settings: &Cleanup, text: &[u8], out: &mut String) -> bool {
     let text = if settings.trim { trim_ascii(text) } else { text };
-    let start = out.len();
     let collapse = settings.collapse;
-    match settings.case {
-        Case::Keep => append_ascii(&KEEP[usize::from(collapse)], collapse, text, out, |_, cell| cell),
-        Case::Lower => append_ascii(&LOWER[usize::from(collapse)], collapse, text, out, |_, cell| cell),
-        Case::Upper => append_ascii(&UPPER[usize::from(collapse)], collapse, text, out, |_, cell| cell),
-        Case::Title => {
-            let mut within_word = false;
-            append_ascii(&LOWER[usize::from(collapse)], collapse, text, out, |byte, cell| {
-                let cell = if within_word { cell } else { cell.to_ascii_uppercase() };
-                within_word = is_word(char::from(byte));
-                cell
-            });
-        }
+    let tables = match settings.case {
+        Case::Keep => &KEEP,
+        Case::Lower | Case::Title => &LOWER,
+        Case::Upper => &UPPER,
+    };
+    let table = &tables[usize::from(collapse)];
+    if settings.case == Case::Title {
+        let mut within_word = false;
+        append_ascii(table, collapse, text, out, |byte, cell| {
+            let cell = if within_word { cell } else { cell.to_ascii_uppercase() };
+            within_word = is_word(char::from(byte));
+            cell
+        })
+    } else {
+        append_ascii(table, collapse, text, out, |_, cell| cell)
     }
-    truncate(settings, start, out);
 }
 
 fn trim_ascii(mut text: &[u8]) -> &[u8] {
@@ -105,27 +109,39 @@ fn trim_ascii(mut text: &[u8]) -> &[u8] {
     text
 }
 
-/// Appends ASCII: each byte through the table, then through `adjust`, which makes ASCII of ASCII.
+/// Appends each byte through the table, then through `adjust`, which makes ASCII of ASCII. False, and nothing appended,
+/// when a byte is not ASCII.
 #[inline]
-fn append_ascii(table: &Table, collapse: bool, text: &[u8], out: &mut String, mut adjust: impl FnMut(u8, u8) -> u8) {
+fn append_ascii(
+    table: &Table,
+    collapse: bool,
+    text: &[u8],
+    out: &mut String,
+    mut adjust: impl FnMut(u8, u8) -> u8,
+) -> bool {
     out.reserve(text.len());
-    // SAFETY: only ASCII is written behind what is there, so the string stays UTF-8: the table and `adjust` give nothing
-    // else. The length grows by the cells that were written, all of them within the spare capacity.
+    // SAFETY: the string is left as it is, or longer by the ASCII that the table and `adjust` gave.
     let bytes = unsafe { out.as_mut_vec() };
-    let cells = &mut bytes.spare_capacity_mut()[..text.len()];
-    let mut len = 0;
-    let mut after_blank = false;
+    let cells = bytes.spare_capacity_mut().as_mut_ptr();
+    let collapse = usize::from(collapse);
+    let (mut len, mut after_blank, mut seen) = (0, 0, 0);
     for &byte in text {
+        seen |= byte;
         let cell = adjust(byte, table[usize::from(byte & 0x7f)]);
         // The cell is written in any case and kept only where it counts, which costs less than a branch.
-        cells[len].write(cell);
-        let blank = collapse & (cell == b' ');
-        len += usize::from(!(blank & after_blank));
+        // SAFETY: `len` grows by at most one per byte, and that many cells were reserved.
+        unsafe { cells.add(len).write(MaybeUninit::new(cell)) };
+        let blank = collapse & usize::from(cell == b' ');
+        len += 1 ^ (blank & after_blank);
         after_blank = blank;
     }
+    if !seen.is_ascii() {
+        return false;
+    }
     let end = bytes.len() + len;
-    // SAFETY: see above.
+    // SAFETY: so many cells were written just now, all of them ASCII.
     unsafe { bytes.set_len(end) };
+    true
 }
 
 /// Apostrophes and combining accents are within a word.
@@ -135,7 +151,6 @@ fn is_word(character: char) -> bool {
 
 fn clean_characters(settings: &Cleanup, text: &str, out: &mut String) {
     let text = if settings.trim { text.trim() } else { text };
-    let start = out.len();
     let mut after_blank = false;
     let mut within_word = false;
     for character in text.chars() {
@@ -162,7 +177,6 @@ fn clean_characters(settings: &Cleanup, text: &str, out: &mut String) {
         }
         within_word = is_word(character);
     }
-    truncate(settings, start, out);
 }
 
 /// Cuts after that many characters, and the blanks that then stand at the end.
@@ -248,8 +262,9 @@ mod tests {
                         }
                         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                         let (mut bytes, mut characters) = (String::new(), String::new());
-                        clean_ascii(&settings, text.as_bytes(), &mut bytes);
+                        clean(&settings, &text, &mut bytes);
                         clean_characters(&settings, &text, &mut characters);
+                        super::truncate(&settings, 0, &mut characters);
                         assert_eq!(bytes, characters, "{text:?} with {settings:?}");
                         assert_eq!(cleaned(&settings, &bytes), bytes, "{text:?} twice with {settings:?}");
                     }
