@@ -873,8 +873,8 @@ fn a_validator_rejects_before_the_write_and_complains_after_it() {
         finops insert Currencies CurrencyCode=USD Name=Dollar
         finops insert CustomerGroups dataAreaId=usmf,CustomerGroupId=10 Description=bad
         start
-        failed currencies eur DW-1101
-        failed customer-groups usmf/10 DW-1102
+        failed currencies eur DW-1101 column=currencyname
+        failed customer-groups usmf/10 DW-1102 column=msdyn_description
         dataverse absent transactioncurrencies isocurrencycode=EUR
         dataverse expect msdyn_customergroups msdyn_groupid=10 msdyn_description=bad
         finops update Currencies CurrencyCode=EUR Name=Euro

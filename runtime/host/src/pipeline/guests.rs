@@ -24,6 +24,7 @@ pub(super) async fn transform(
     session: &mut Session,
     rows: &mut [RowWork],
 ) -> Result<(), Hold> {
+    let target = work.source.other();
     for (map_index, binding) in bindings(link, work, Stage::Transform) {
         let own = open_rows(rows, map_index, |row| row.operation == Operation::Upsert && !row.fields.is_empty());
         if own.is_empty() {
@@ -45,7 +46,8 @@ pub(super) async fn transform(
                     for (at, column, value) in patch.cells {
                         rows[own[piece.start + at]].fields[binding.inputs[column]] = value;
                     }
-                    complain(rows, &own[piece], patch.issues, false);
+                    let names = |input: usize| field_name(link, map_index, target, binding.inputs[input]);
+                    complain(rows, &own[piece], on_target(patch.issues, &names), false);
                 }
                 Err(fault) => faulted(rows, &own[piece], &binding.plugin, binding.on_fault, fault)?,
             }
@@ -86,7 +88,10 @@ pub(super) async fn pre_validate(
         .await;
         for (piece, answer) in answers {
             match answer {
-                Ok(issues) => complain(rows, &own[piece], issues, false),
+                Ok(issues) => {
+                    let names = |input: usize| column_name(link, map_index, target, columns[input]);
+                    complain(rows, &own[piece], on_target(issues, &names), false);
+                }
                 Err(fault) => faulted(rows, &own[piece], &binding.plugin, binding.on_fault, fault)?,
             }
         }
@@ -155,7 +160,10 @@ pub(super) async fn post_validate(
         .await;
         for (piece, answer) in answers {
             match answer {
-                Ok(issues) => complain(rows, &own[piece], issues, true),
+                Ok(issues) => {
+                    let names = |input: usize| column_name(link, map_index, target, columns[input]);
+                    complain(rows, &own[piece], on_target(issues, &names), true);
+                }
                 // What is written stays written: a validator that broke is a complaint about each of its rows.
                 Err(CallFault { fault, .. }) => {
                     for &index in &own[piece] {
@@ -189,6 +197,25 @@ pub(super) fn pick(values: &[Value], positions: &[usize]) -> Vec<Value> {
 fn target_columns(link: &Link, map: usize, target: SystemKind, binding: &Binding) -> Vec<usize> {
     let columns = link.maps[map].flow(target).map(|flow| flow.target_columns.as_slice()).unwrap_or_default();
     binding.inputs.iter().map(|&position| columns[position]).collect()
+}
+
+fn column_name(link: &Link, map: usize, target: SystemKind, column: usize) -> String {
+    link.maps[map].side(target).table.schema.column(column).name.to_string()
+}
+
+/// The column that a field ends in; for a lookup the one of the referenced table.
+fn field_name(link: &Link, map: usize, target: SystemKind, field: usize) -> String {
+    link.maps[map].flow(target).map_or_else(String::new, |flow| flow.fields[field].column.name.to_string())
+}
+
+/// A guest knows a column as its binding calls it; a record names it as the target does, whoever found the fault.
+fn on_target(mut issues: Vec<RowIssue>, names: &dyn Fn(usize) -> String) -> Vec<RowIssue> {
+    for issue in &mut issues {
+        if let Some(column) = issue.column {
+            issue.fault.column = Some(names(column));
+        }
+    }
+    issues
 }
 
 /// What a guest is told of a row, owned, since the rows change while guests run.
@@ -239,7 +266,7 @@ pub(super) fn in_pieces<T>(
         calls += 1;
         match call(piece.clone()) {
             Err(CallFault { fault, .. })
-                if fault.class() == Class::PluginFault && piece.len() > 1 && calls < CALLS_MAX =>
+                if is_of_some_row(&fault) && piece.len() > 1 && calls < CALLS_MAX =>
             {
                 let middle = piece.start + piece.len() / 2;
                 open.push(middle..piece.end);
@@ -249,6 +276,11 @@ pub(super) fn in_pieces<T>(
         }
     }
     answers
+}
+
+/// Whether a fault of a whole call may be the doing of one of its rows.
+const fn is_of_some_row(fault: &Fault) -> bool {
+    matches!(fault.class(), Class::PluginFault | Class::Rejected)
 }
 
 /// A plugin broke on these rows: its policy decides.
@@ -263,8 +295,16 @@ pub(super) fn faulted(
     if let Some(after) = retry_after {
         return Err(Hold { after: Some(after), fault });
     }
-    if fault.class() != Class::PluginFault {
-        return Err(fault.into());
+    match fault.class() {
+        Class::PluginFault => {}
+        // A value that cannot cross to the guest: the record is wrong, not the plugin.
+        Class::Rejected => {
+            for &index in own {
+                rows[index].fail(fault.clone());
+            }
+            return Ok(());
+        }
+        Class::Transient | Class::Misconfigured => return Err(fault.into()),
     }
     match on_fault {
         FaultPolicy::PassThrough => {
@@ -319,11 +359,16 @@ mod tests {
 
     #[test]
     fn a_fault_is_narrowed_down_to_the_record_that_causes_it() {
-        for (rows, guilty) in [(1, vec![0]), (7, vec![3]), (1_000, vec![0, 999]), (1_000, vec![512])] {
+        for (rows, guilty, code) in [
+            (1, vec![0], Code::PluginTrapped),
+            (7, vec![3], Code::PluginTrapped),
+            (1_000, vec![0, 999], Code::PluginTrapped),
+            (1_000, vec![512], Code::WrongType),
+        ] {
             let mut calls = 0;
             let answers = in_pieces(rows, &mut |piece| {
                 calls += 1;
-                if guilty.iter().any(|row| piece.contains(row)) { Err(broken(Code::PluginTrapped)) } else { Ok(()) }
+                if guilty.iter().any(|row| piece.contains(row)) { Err(broken(code)) } else { Ok(()) }
             });
             let failed = answers.iter().filter(|(_, answer)| answer.is_err()).map(|(piece, _)| piece.clone());
             assert_eq!(failed.collect::<Vec<_>>(), guilty.iter().map(|&row| row..row + 1).collect::<Vec<_>>());
