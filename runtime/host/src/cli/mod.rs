@@ -5,9 +5,15 @@
 mod compare;
 mod demo;
 mod emulate;
+mod map;
 mod output;
+mod plugin;
+mod plugin_rows;
+mod retry;
 mod run;
+mod schemas;
 mod session;
+mod status;
 mod watch;
 
 use std::path::PathBuf;
@@ -47,16 +53,38 @@ enum Command {
     Run(run::RunArguments),
     /// Run one of the two emulated systems alone.
     Emulate(emulate::EmulateArguments),
+    /// What is behind, what failed, and what was done.
+    Status(status::StatusArguments),
+    /// Read and check table maps.
+    #[command(subcommand)]
+    Map(map::MapCommand),
+    /// Look into a plugin, or call it on rows of yours.
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
     /// Compare both sides under the maps, and name every difference.
     Compare(compare::CompareArguments),
+    /// Try failed records again.
+    Retry(retry::RetryArguments),
 }
 
 /// Which configuration.
 #[derive(Debug, Args)]
 struct ConfigArgument {
     /// The configuration file.
-    #[arg(long, value_name = "FILE", default_value = "dualwright.toml")]
+    #[arg(long, value_name = "FILE", default_value = Self::DEFAULT)]
     config: PathBuf,
+}
+
+impl ConfigArgument {
+    const DEFAULT: &'static str = "dualwright.toml";
+
+    /// What a command line needs to name the same file, with a blank before it.
+    fn for_command_line(&self) -> String {
+        if self.config.as_os_str() == Self::DEFAULT {
+            return String::new();
+        }
+        format!(" --config {}", self.config.display())
+    }
 }
 
 /// Parses the process's arguments and does what they say.
@@ -78,7 +106,11 @@ pub fn main() -> ExitCode {
             Command::Demo(arguments) => demo::demo(arguments).await,
             Command::Run(arguments) => run::run(arguments).await,
             Command::Emulate(arguments) => emulate::emulate(arguments).await,
+            Command::Status(arguments) => status::status(arguments).await,
+            Command::Map(command) => map::map(command),
+            Command::Plugin(command) => plugin::plugin(command),
             Command::Compare(arguments) => compare::compare(arguments).await,
+            Command::Retry(arguments) => retry::retry(arguments).await,
         }
     });
     match outcome {

@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn the_innermost_mount_decides() {
-        let mounts = "/dev/vda1 / ext4 rw 0 0\nhost:/export /srv nfs4 rw 0 0\n/dev/vdb1 /srv/local\\040disk xfs rw 0 0\n\
+        let mounts = "/dev/vda1 / ext4 rw 0 0\nhost:/x /srv nfs4 rw 0 0\n/dev/vdb1 /srv/local\\040disk xfs rw 0 0\n\
                       //nas/x /home/me/nas cifs rw 0 0\ntmpfs /home/me/nas tmpfs rw 0 0\n";
         for (path, found) in [
             ("/var/state", None),

@@ -83,7 +83,8 @@ pub(super) fn add_counts(
     for (map, source, counts) in counts {
         connection
             .prepare_cached(
-                "INSERT INTO counts (tenant, link, map, source, rows, created, updated, deleted, skipped, failed, echoes)
+                "INSERT INTO counts
+                     (tenant, link, map, source, rows, created, updated, deleted, skipped, failed, echoes)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
                  ON CONFLICT DO UPDATE SET rows = rows + excluded.rows, created = created + excluded.created,
                      updated = updated + excluded.updated, deleted = deleted + excluded.deleted,

@@ -87,8 +87,8 @@ pub(super) fn forget_tokens(connection: &Connection, scope: &Scope, up_to: i64, 
     Ok(())
 }
 
-/// Attempts after which a delivery that waits no longer holds up the later ones of its source: by then it is more likely
-/// that something is wrong with it than with the system.
+/// Attempts after which a delivery that waits no longer holds up the later ones of its source: by then it is more
+/// likely that something is wrong with it than with the system.
 const HOLDS_MAX: u32 = 5;
 
 /// What may be tried now, in order. While a delivery waits for its next attempt, the later ones of its source wait too,

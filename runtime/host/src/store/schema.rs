@@ -117,8 +117,8 @@ fn check_durable(file: &Path, settings: &Settings) -> Result<(), Fault> {
         return Ok(());
     }
     Err(failed(format!(
-        "the store {} would not be durable: SQLite reports journal_mode {} instead of wal, or synchronous {} instead of \
-         {FULL}; keep the state folder on a local disk",
+        "the store {} would not be durable: SQLite reports journal_mode {} instead of wal, or synchronous {} instead \
+         of {FULL}; keep the state folder on a local disk",
         file.display(),
         settings.journal_mode,
         settings.synchronous
