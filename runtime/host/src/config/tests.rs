@@ -43,7 +43,7 @@ fn every_problem_is_named_at_its_place() {
         ("companies = [\"USMF\", \"eumf\"]", "companies = []", "link.companies", "names no legal entity"),
         ("http://127.0.0.1:1", "127.0.0.1:1", "link.finops.url", "not a"),
         ("tenant = \"default\"", "tenent = \"default\"", "line 2", "unknown field `tenent`"),
-        ("stage = \"transform\"", "stage = \"transfrom\"", "line 18", "unknown variant `transfrom`"),
+        ("stage = \"transform\"", "stage = \"transfrom\"", "line 17", "unknown variant `transfrom`"),
         ("field = \"NAME\"", "", "map `currencies`", "transforms no field"),
         ("[\"isocurrencycode\"]", "[]", "map `currencies`", "integration_key is empty"),
         (

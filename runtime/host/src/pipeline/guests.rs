@@ -265,9 +265,7 @@ pub(super) fn in_pieces<T>(
     while let Some(piece) = open.pop() {
         calls += 1;
         match call(piece.clone()) {
-            Err(CallFault { fault, .. })
-                if is_of_some_row(&fault) && piece.len() > 1 && calls < CALLS_MAX =>
-            {
+            Err(CallFault { fault, .. }) if is_of_some_row(&fault) && piece.len() > 1 && calls < CALLS_MAX => {
                 let middle = piece.start + piece.len() / 2;
                 open.push(middle..piece.end);
                 open.push(piece.start..middle);
