@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-pub(crate) use text::thousands;
 pub use text::{differences_text, failed_text, maps_text, plugins_text};
+pub(crate) use text::{duration, thousands};
 
 /// Rows of one map in one direction.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -29,7 +29,7 @@ pub struct MapReport {
 }
 
 /// One plugin at one extension point. Times in microseconds.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, serde::Deserialize)]
 pub struct PluginReport {
     pub plugin: String,
     pub stage: String,
