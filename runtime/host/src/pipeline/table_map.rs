@@ -395,27 +395,35 @@ async fn read_sources(link: &Link, table_map: &TableMap, groups: &mut [Group], b
     Ok(())
 }
 
+/// The rows of one target table that take part, column by column as the guest takes them.
+#[derive(Default)]
+struct TableParts<'a> {
+    info: Vec<RowInfo<'a>>,
+    rows: Vec<&'a [Value]>,
+    source_rows: Vec<usize>,
+}
+
 fn call_back(
     session: &mut Session,
     table_map: &TableMap,
     groups: &[Group],
     current: &[Option<&[Value]>],
 ) -> Result<dualwright_sandbox::Merged, CallFault> {
-    let mut tables: Vec<(Vec<RowInfo<'_>>, Vec<&[Value]>, Vec<usize>)> = Vec::new();
-    tables.resize_with(table_map.targets.len(), Default::default);
+    let mut tables: Vec<TableParts<'_>> = Vec::new();
+    tables.resize_with(table_map.targets.len(), TableParts::default);
     for (position, group) in groups.iter().enumerate() {
         for part in &group.parts {
-            let (info, rows, source_rows) = &mut tables[part.target];
-            info.push(part.info.as_info());
-            rows.push(&part.values);
-            source_rows.push(position);
+            let table = &mut tables[part.target];
+            table.info.push(part.info.as_info());
+            table.rows.push(&part.values);
+            table.source_rows.push(position);
         }
     }
     let parts = tables
         .iter()
         .enumerate()
-        .filter(|(_, (_, rows, _))| !rows.is_empty())
-        .map(|(table, (info, rows, source_rows))| Part { table, info, rows, source_rows })
+        .filter(|(_, parts)| !parts.rows.is_empty())
+        .map(|(table, parts)| Part { table, info: &parts.info, rows: &parts.rows, source_rows: &parts.source_rows })
         .collect::<Vec<_>>();
     session.table_map_back(&table_map.installation, &parts, current)
 }
