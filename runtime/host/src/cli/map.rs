@@ -280,10 +280,11 @@ fn check_meaning(leg: &Leg, schemas: &Schemas, source: &Source, key: &[String], 
         Err(problems) => problems,
     };
     if key.is_empty() {
-        // That the key is missing is no fault of the map: it stands in the configuration. Whether the table belongs to
-        // companies, and so what its lookups have to name, is known by the key.
-        const OF_THE_KEY: [&str; 3] = ["DIPV1002", "DIPV1003", "DIPV1027"];
-        problems.retain(|problem| problem.foreign_code.is_none_or(|code| !OF_THE_KEY.contains(&code)));
+        // That the key is missing is no fault of the map: it stands in the configuration. The key also says whether the
+        // table belongs to companies, and so what its lookups have to name (DIPV1027).
+        problems.retain(|problem| {
+            !problem.place.starts_with("integration key") && problem.foreign_code != Some("DIPV1027")
+        });
         checked.left_out.push(
             "the integration key, the company and the keys of lookups: no key is known for the table; name its columns \
              with --key, or in the configuration"
@@ -370,7 +371,7 @@ fn list(arguments: &ListArguments) -> anyhow::Result<u8> {
         .into_iter()
         .map(|map| {
             vec![
-                map.slug.unwrap_or(map.file),
+                map.slug.unwrap_or_else(|| file_name(&map.file)),
                 map.finops_entity,
                 map.direction.to_owned(),
                 map.dataverse_set,
@@ -383,6 +384,10 @@ fn list(arguments: &ListArguments) -> anyhow::Result<u8> {
     let headings = ["map", "F&O entity", "", "Dataverse table", "fields", "lookups", "plugins"];
     output::print(&output::columns(&headings, rows))?;
     Ok(code)
+}
+
+fn file_name(file: &str) -> String {
+    Path::new(file).file_name().map_or_else(|| file.to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 impl Listed {

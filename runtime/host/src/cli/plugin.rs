@@ -211,7 +211,12 @@ fn inspect(arguments: &InspectArguments) -> anyhow::Result<u8> {
         }
         (false, None) => {
             let row = |(plugin, _): &(Arc<Plugin>, usize)| {
-                vec![plugin.name.clone(), plugin.version.clone(), points(plugin), first_line(&plugin.description.text)]
+                vec![
+                    plugin.name.clone(),
+                    plugin.version.clone(),
+                    points(plugin),
+                    first_sentence(&plugin.description.text),
+                ]
             };
             let rows = plugins.iter().map(row).collect();
             let table = output::columns(&["plugin", "version", "is a", "what it does"], rows);
@@ -225,8 +230,10 @@ fn points(plugin: &Plugin) -> String {
     plugin.points.iter().map(|point| point.name()).collect::<Vec<_>>().join(", ")
 }
 
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
+/// Enough to choose from a list; a first sentence that goes into detail ends at its colon.
+fn first_sentence(text: &str) -> String {
+    let end = text.find([':', '.', '\n']).unwrap_or(text.len());
+    text[..end].to_owned()
 }
 
 fn plugin_json(plugin: &Plugin, bytes: usize) -> Json {

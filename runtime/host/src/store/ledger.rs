@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dualwright_core::SystemKind;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::sql::{Failure, count_of, stored, system_of, take_numbers, text_of};
+use super::sql::{Failure, count_of, stored, system_of, take_numbers};
 use super::{Activity, Counts, NewActivity, Scope};
 
 /// Lines of the activity log that are kept per link: some weeks of a quiet link, a day of a busy one.
@@ -164,15 +164,4 @@ pub(super) fn plugin_timings(connection: &Connection, scope: &Scope) -> Result<V
         .query_map((&scope.tenant, &scope.link), |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
     Ok(timings)
-}
-
-pub(super) fn scopes(connection: &Connection) -> Result<Vec<Scope>, Failure> {
-    let scopes = connection
-        .prepare_cached(
-            "SELECT tenant, link FROM sequence UNION SELECT tenant, link FROM watermark UNION
-             SELECT tenant, link FROM cursor UNION SELECT tenant, link FROM counts ORDER BY tenant, link",
-        )?
-        .query_map([], |row| Ok(Scope { tenant: text_of(row, 0)?, link: text_of(row, 1)? }))?
-        .collect::<Result<_, _>>()?;
-    Ok(scopes)
 }

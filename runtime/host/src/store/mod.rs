@@ -275,11 +275,6 @@ impl Store {
         self.read(move |connection| ledger::plugin_timings(connection, &scope)).await
     }
 
-    /// Tenants and links that have anything in the store.
-    pub async fn scopes(&self) -> Result<Vec<Scope>, Fault> {
-        self.read(ledger::scopes).await
-    }
-
     async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&rusqlite::Connection) -> Result<T, sql::Failure> + Send + 'static,
