@@ -48,8 +48,12 @@ pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<u8> {
     let person = output::is_for_a_person(arguments.json);
     let bars = Arc::new(Bars::new());
     let watcher: Arc<dyn Watcher> = if person { Arc::clone(&bars) as _ } else { Arc::new(Lines::default()) };
-    let Some(engine) = session::open_engine(&config, watcher, arguments.json).await? else { return Ok(MISCONFIGURED) };
     let stop = stop_when_interrupted();
+    let engine = tokio::select! {
+        engine = session::open_engine_patiently(&config, watcher, arguments.json) => engine?,
+        () = stop.cancelled() => return Ok(FINE),
+    };
+    let Some(engine) = engine else { return Ok(MISCONFIGURED) };
     let end = if arguments.once { LiveEnd::Settled } else { LiveEnd::Never };
     let mut phases = Phases::new();
     let outcome = keep_in_step(&engine, end, &stop, &mut phases).await;

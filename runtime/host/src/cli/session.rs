@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dualwright_core::SystemKind;
 
 use crate::config::Config;
-use crate::engine::progress::Watcher;
+use crate::engine::progress::{Event, Watcher};
 use crate::engine::{Engine, EngineError, prepare};
 use crate::report::{Difference, FailedReport, MapReport, PluginReport, RunReport};
 use crate::store::{Counts, FailedFilter, FailedRecord, Store};
@@ -42,8 +42,43 @@ pub(super) async fn open_engine(
     watcher: Arc<dyn Watcher>,
     quiet: bool,
 ) -> anyhow::Result<Option<Engine>> {
+    open_engine_within(config, watcher, quiet, 1).await
+}
+
+/// The same for a runtime that is started beside its systems, or again after all of them broke down: as long as one
+/// of them does not answer, it is tried again.
+pub(super) async fn open_engine_patiently(
+    config: &Config,
+    watcher: Arc<dyn Watcher>,
+    quiet: bool,
+) -> anyhow::Result<Option<Engine>> {
+    // With the waits between, about a minute and a half.
+    const ATTEMPTS_MAX: u32 = 10;
+    open_engine_within(config, watcher, quiet, ATTEMPTS_MAX).await
+}
+
+async fn open_engine_within(
+    config: &Config,
+    watcher: Arc<dyn Watcher>,
+    quiet: bool,
+    attempts_max: u32,
+) -> anyhow::Result<Option<Engine>> {
     let store = Store::open(&config.state)?;
-    match prepare::prepare(config, store).await {
+    let mut attempt = 1;
+    let prepared = loop {
+        match prepare::prepare(config, store.clone()).await {
+            Err(problems) if attempt < attempts_max && problems.iter().any(|problem| problem.is_passing) => {
+                const LONGEST: Duration = Duration::from_secs(30);
+                let wait = Duration::from_millis(100).saturating_mul(1 << attempt).min(LONGEST);
+                let why = problems.iter().find(|problem| problem.is_passing).map_or("", |problem| &problem.message);
+                watcher.event(Event::Notice(format!("{why}; next attempt in {:.1} s", wait.as_secs_f64())));
+                tokio::time::sleep(wait).await;
+                attempt += 1;
+            }
+            prepared => break prepared,
+        }
+    };
+    match prepared {
         Ok(prepared) => {
             if !quiet {
                 for notice in &prepared.notices {

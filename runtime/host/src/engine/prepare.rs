@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dualwright_core::mapping::{Leg, Mapping, Reference, Severity};
 use dualwright_core::plan::{self, Flow, MapPlan, PlanInput};
-use dualwright_core::{Column, Fault, Schema, SystemKind};
+use dualwright_core::{Class, Column, Fault, Schema, SystemKind};
 use dualwright_sandbox::{ExtensionPoint, InstallationSpec, Plugin, Sandbox, SandboxSettings};
 use tokio::sync::Semaphore;
 
@@ -30,6 +30,9 @@ const HOPS_MAX: usize = 5;
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct StartProblem {
     pub is_error: bool,
+    /// A system did not answer: nothing can be said of the rest, and another try may find nothing wrong.
+    #[serde(skip)]
+    pub is_passing: bool,
     pub file: String,
     pub place: String,
     pub message: String,
@@ -704,6 +707,7 @@ impl Problems {
     fn add(&mut self, is_error: bool, file: &str, place: &str, message: &str, remedy: &str) {
         self.list.push(StartProblem {
             is_error,
+            is_passing: false,
             file: file.to_owned(),
             place: place.to_owned(),
             message: message.to_owned(),
@@ -724,7 +728,7 @@ impl Problems {
     }
 
     pub(super) fn fault(&mut self, file: &str, place: &str, fault: &Fault) {
-        self.add(true, file, place, &fault.to_string(), fault.code.remedy());
+        self.list.push(StartProblem { file: file.to_owned(), place: place.to_owned(), ..of_link(fault) });
     }
 
     pub(super) fn extend(&mut self, file: &str, found: Vec<dualwright_core::mapping::Problem>) {
@@ -738,6 +742,7 @@ impl Problems {
 fn of_link(fault: &Fault) -> StartProblem {
     StartProblem {
         is_error: true,
+        is_passing: fault.class() == Class::Transient,
         file: "dualwright.toml".to_owned(),
         place: "link".to_owned(),
         message: fault.to_string(),
