@@ -223,7 +223,7 @@ fn known_fate(map: &LinkMap, work: &Work<'_>, row: &RowWork) -> Option<RowFate> 
         Operation::Delete if origin.is_some() => Some(RowFate::Superseded),
         Operation::Upsert if !base.deleted => {
             let (version, hash) = left(base, work.source);
-            if !version.is_empty() && **version == *row.source_version {
+            if is_version(version, row) {
                 return (!work.again).then_some(RowFate::Echo);
             }
             // An image of an earlier write of ours, read after a later one.
@@ -236,8 +236,14 @@ fn known_fate(map: &LinkMap, work: &Work<'_>, row: &RowWork) -> Option<RowFate> 
             let plain = row.extra.is_empty() && row.references.is_empty();
             (hash == Some(now) && !work.again && plain).then_some(RowFate::Equal)
         }
-        _ => None,
+        // An image of what we wrote before the row was deleted, read after that: it must not bring the row to life again.
+        Operation::Upsert if origin.is_some() || is_version(left(base, work.source).0, row) => Some(RowFate::Superseded),
+        Operation::Upsert | Operation::Delete => None,
     }
+}
+
+fn is_version(left: &str, row: &RowWork) -> bool {
+    !left.is_empty() && *left == *row.source_version
 }
 
 /// A delete of a row that was never paired counts only when the map takes such rows at all.
