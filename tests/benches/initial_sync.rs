@@ -20,6 +20,7 @@ use dualwright_tests::world::{Served, Settings, open_engine, write_config};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// What a change set holds beside receipt and fence, and what the runtime uses.
@@ -147,11 +148,11 @@ async fn sync_round(folder: &Path, finops: &SystemClient, rows: usize) -> anyhow
 async fn copy_round(folder: &Path, finops: &SystemClient, rows: usize) -> anyhow::Result<f64> {
     std::fs::create_dir_all(folder)?;
     let (dataverse, client) = Served::start(SystemKind::Dataverse, Some(&folder.join("dataverse.sqlite"))).await?;
-    let ids = Ids::seed(&dataverse)?;
+    let ids = Arc::new(Ids::seed(&dataverse)?);
     let http = reqwest::Client::builder().no_proxy().build()?;
     let started = Instant::now();
     let (send, receive) = mpsc::channel::<Vec<Value>>(CONCURRENCY);
-    let receive = Mutex::new(receive);
+    let receive = Arc::new(Mutex::new(receive));
     let reader = async {
         let select = "dataAreaId,CustomerAccount,OrganizationName,PartyType,CustomerGroupId,SalesCurrencyCode,CreditLimit,\
                       EmployeeCount,PrimaryContactEmail,OnHoldStatus,CustomerSince";
@@ -168,19 +169,21 @@ async fn copy_round(folder: &Path, finops: &SystemClient, rows: usize) -> anyhow
         drop(send);
         anyhow::Ok(())
     };
-    let writers = (0..CONCURRENCY).map(|_| async {
-        loop {
-            let page = receive.lock().await.recv().await;
-            let Some(page) = page else { return anyhow::Ok(()) };
-            write_page(&http, &client.base, &ids, &page).await?;
-        }
-    });
-    let mut writers = writers.collect::<Vec<_>>().into_iter();
-    let (first, second, third, fourth) = (writers.next(), writers.next(), writers.next(), writers.next());
-    let [Some(first), Some(second), Some(third), Some(fourth)] = [first, second, third, fourth] else {
-        anyhow::bail!("there are {CONCURRENCY} writers");
-    };
-    tokio::try_join!(reader, first, second, third, fourth)?;
+    let mut writers = JoinSet::new();
+    for _ in 0..CONCURRENCY {
+        let (receive, http, ids, base) = (Arc::clone(&receive), http.clone(), Arc::clone(&ids), client.base.clone());
+        writers.spawn(async move {
+            loop {
+                let page = receive.lock().await.recv().await;
+                let Some(page) = page else { return anyhow::Ok(()) };
+                write_page(&http, &base, &ids, &page).await?;
+            }
+        });
+    }
+    reader.await?;
+    while let Some(writer) = writers.join_next().await {
+        writer??;
+    }
     let seconds = started.elapsed().as_secs_f64();
     ensure!(dataverse.emulator.count("accounts")? == rows, "not every customer was copied");
     dataverse.end().await?;

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_dualwright-under-test");
 
 /// Enough for initial sync to be hit several times.
-const CUSTOMERS: u64 = 3_000;
+const CUSTOMERS: u64 = 10_000;
 const CURRENCIES: u64 = 40;
 const EDITS_PER_ROUND: u64 = 12;
 
@@ -43,7 +43,7 @@ fn from_environment(name: &str, default: u64) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_and_nothing_comes_twice() -> anyhow::Result<()> {
-    let rounds = from_environment("DUALWRIGHT_CRASH_ROUNDS", 24);
+    let rounds = from_environment("DUALWRIGHT_CRASH_ROUNDS", 120);
     let seed = from_environment("DUALWRIGHT_CRASH_SEED", u64::from(std::process::id()));
     println!("{rounds} rounds, DUALWRIGHT_CRASH_SEED={seed}");
     crash_loop(rounds, seed).await.with_context(|| format!("DUALWRIGHT_CRASH_SEED={seed}"))
@@ -53,7 +53,7 @@ async fn crash_loop(rounds: u64, seed: u64) -> anyhow::Result<()> {
     let mut random = Random::new(seed);
     let mut model = Model::new();
     let settings = Settings {
-        limits: ["poll_interval_ms = 20", "batch_rows_max = 200"].map(str::to_owned).to_vec(),
+        limits: ["poll_interval_ms = 20", "batch_rows_max = 100"].map(str::to_owned).to_vec(),
         ..Settings::default()
     };
     let mut trio = Trio::new(PROGRAM, &settings, |finops| {
@@ -66,6 +66,7 @@ async fn crash_loop(rounds: u64, seed: u64) -> anyhow::Result<()> {
         trio.start(part).await?;
     }
     let mut next = CUSTOMERS;
+    let mut in_initial_sync = 0;
     for round in 0..rounds {
         // During initial sync F&O is the side that counts; users of Dataverse begin when it is done.
         let initial = !trio.log(Part::Runtime).contains("initial sync of customers");
@@ -78,11 +79,13 @@ async fn crash_loop(rounds: u64, seed: u64) -> anyhow::Result<()> {
             edit.with_context(|| format!("round {round}"))?;
         }
         // A moment between any two steps of whatever is under way; the seed says which.
-        tokio::time::sleep(Duration::from_millis(random.below(if initial { 1_200 } else { 300 }))).await;
+        tokio::time::sleep(Duration::from_millis(random.below(300))).await;
+        in_initial_sync += u64::from(initial);
         let victim = *random.pick(&Part::ALL);
         trio.kill(victim).await.with_context(|| format!("round {round}"))?;
         trio.start(victim).await.with_context(|| format!("round {round}"))?;
     }
+    println!("{in_initial_sync} lives were taken during initial sync");
     trio.kill(Part::Runtime).await?;
     let (code, report) = trio.run_once().await?;
     let log = trio.log(Part::Runtime);
