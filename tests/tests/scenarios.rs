@@ -908,3 +908,109 @@ fn a_standard_plugin_cleans_texts_and_no_echo_comes_of_it() {
         "#,
     );
 }
+
+#[test]
+fn a_transaction_that_is_too_large_for_the_target_is_kept_and_blocks_nobody() {
+    let rows = |numbers: std::ops::Range<u32>, verb: &str| {
+        numbers
+            .map(|number| format!("{verb} CustomerGroups dataAreaId=usmf,CustomerGroupId={number} Description=Many"))
+            .collect::<Vec<_>>()
+            .join(" ; ")
+    };
+    let fits = rows(0..998, "insert");
+    let too_large = rows(998..1_997, "insert");
+    check(&format!(
+        "
+        start
+        dataverse writes 3
+        finops transaction {fits}
+        settle
+        dataverse writes 998
+        failed none
+        finops transaction {too_large}
+        finops insert Currencies CurrencyCode=EUR Name=Euro
+        settle
+        dataverse writes 1
+        dataverse expect transactioncurrencies isocurrencycode=EUR currencyname=Euro
+        dataverse absent msdyn_customergroups msdyn_groupid=998
+        failed customer-groups * DW-3006
+        "
+    ));
+}
+
+/// What each side does to a row that both have, before anything of it is carried over.
+#[test]
+fn of_a_change_and_a_delete_the_winner_stands_too() {
+    let left = [
+        ("update", "finops update Currencies CurrencyCode=EUR Name=Left"),
+        ("delete", "finops delete Currencies CurrencyCode=EUR"),
+    ];
+    let right = [
+        ("update", "dataverse update transactioncurrencies isocurrencycode=EUR currencyname=Right"),
+        ("delete", "dataverse delete transactioncurrencies isocurrencycode=EUR"),
+    ];
+    // The pair may be one that the runtime made, or one that it found.
+    for found in ["", "dataverse insert transactioncurrencies isocurrencycode=EUR currencyname=Euro exchangerate=1"] {
+        for winner in ["finops", "dataverse"] {
+            for (left_does, left_line) in left {
+                for (right_does, right_line) in right {
+                    println!("{winner} wins, finops {left_does}, dataverse {right_does}, {found}");
+                    let (does, name) = if winner == "finops" { (left_does, "Left") } else { (right_does, "Right") };
+                    let stands = if does == "update" {
+                        format!(
+                            "finops expect Currencies CurrencyCode=EUR Name={name}
+                            dataverse expect transactioncurrencies isocurrencycode=EUR currencyname={name}"
+                        )
+                    } else {
+                        "finops absent Currencies CurrencyCode=EUR
+                        dataverse absent transactioncurrencies isocurrencycode=EUR"
+                            .to_owned()
+                    };
+                    check(&format!(
+                        "
+                        winner {winner}
+                        finops insert Currencies CurrencyCode=EUR Name=Euro
+                        {found}
+                        start
+                        {left_line}
+                        {right_line}
+                        settle
+                        {stands}
+                        settle
+                        {stands}
+                        failed none
+                        "
+                    ));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn everything_of_a_user_who_does_everything_at_once_arrives() {
+    check(
+        r"
+        finops insert Currencies CurrencyCode=EUR Name=Euro
+        finops insert CustomerGroups dataAreaId=usmf,CustomerGroupId=10 Description=Large
+        finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=C1 OrganizationName=One PartyType=Organization CustomerGroupId=10 SalesCurrencyCode=EUR
+        finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=C2 OrganizationName=Two PartyType=Organization CustomerGroupId=10
+        start
+        finops delete CustomersV3 dataAreaId=usmf,CustomerAccount=C1
+        dataverse update accounts accountnumber=C1 numberofemployees=5
+        dataverse delete accounts accountnumber=C2
+        finops update CustomersV3 dataAreaId=usmf,CustomerAccount=C2 EmployeeCount=6
+        finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=C3 OrganizationName=Left PartyType=Organization
+        dataverse insert accounts accountnumber=C3,msdyn_company=@cdm_companies/cdm_companycode=usmf name=Right customertypecode=3
+        settle
+        # F&O wins: its delete stands, its update of a row that Dataverse deleted stands, its name stands.
+        finops absent CustomersV3 dataAreaId=usmf,CustomerAccount=C1
+        dataverse absent accounts accountnumber=C1
+        finops expect CustomersV3 dataAreaId=usmf,CustomerAccount=C2 EmployeeCount=6
+        dataverse expect accounts accountnumber=C2 numberofemployees=6 name=Two
+        finops expect CustomersV3 dataAreaId=usmf,CustomerAccount=C3 OrganizationName=Left
+        dataverse expect accounts accountnumber=C3 name=Left
+        failed none
+        ",
+    );
+}

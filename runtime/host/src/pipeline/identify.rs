@@ -10,6 +10,7 @@ use super::attempt::{Hold, Work};
 use super::budget::Budget;
 use super::link::{Link, LinkMap};
 use super::row::{RowFate, RowWork};
+use crate::connect::Address;
 use crate::store::CrossReference;
 
 /// One row per change and map of its table. What cannot be read is a failed row, never a lost one.
@@ -52,7 +53,7 @@ pub(super) fn expand(link: &Link, work: &Work<'_>) -> Vec<RowWork> {
 pub(super) async fn identify(link: &Link, work: &Work<'_>, rows: &mut [RowWork], budget: &Budget) -> Result<(), Hold> {
     if work.source == SystemKind::Dataverse {
         read_names(link, work, rows, budget).await?;
-        find_deleted(link, rows).await?;
+        find_deleted(link, rows, budget).await?;
     }
     let names = link.lookups.names();
     for row in rows.iter_mut().filter(|row| row.is_open() && row.key.is_none()) {
@@ -136,7 +137,7 @@ async fn read_names(link: &Link, work: &Work<'_>, rows: &[RowWork], budget: &Bud
 }
 
 /// A Dataverse delete says only the id; the cross reference knows whose it was.
-async fn find_deleted(link: &Link, rows: &mut [RowWork]) -> Result<(), Hold> {
+async fn find_deleted(link: &Link, rows: &mut [RowWork], budget: &Budget) -> Result<(), Hold> {
     for (index, map) in link.maps.iter().enumerate() {
         let ids = rows
             .iter()
@@ -154,6 +155,34 @@ async fn find_deleted(link: &Link, rows: &mut [RowWork]) -> Result<(), Hold> {
                 row.base = Some(base);
             }
         }
+    }
+    pass_over_revived(link, rows, budget).await
+}
+
+/// A delete does not say when it was. Where we wrote the row anew meanwhile, under its old id, because the other side
+/// had changed it and wins, the delete is of the past.
+async fn pass_over_revived(link: &Link, rows: &mut [RowWork], budget: &Budget) -> Result<(), Hold> {
+    let mut found = Vec::new();
+    {
+        let deleted = rows.iter().enumerate().filter_map(|(index, row)| {
+            let paired = row.base.as_ref().is_some_and(|base| !base.deleted);
+            let is_delete = row.is_open() && row.operation == Operation::Delete && row.source.is_empty();
+            Some((index, Address::Id(row.source_id.filter(|_| paired && is_delete)?)))
+        });
+        let deleted = deleted.collect::<Vec<_>>();
+        if deleted.is_empty() {
+            return Ok(());
+        }
+        let table = |index: usize| &*link.maps[rows[index].map].dataverse.table;
+        let reads = deleted.iter().map(|(index, address)| (table(*index), address)).collect::<Vec<_>>();
+        let timeout = budget.before_write(std::time::Instant::now())?;
+        let stored = link.dataverse.read_rows(&reads, timeout).await?;
+        // A row that is not given out is there all the same.
+        let there = deleted.iter().zip(stored).filter(|(_, stored)| !matches!(stored, Ok(None)));
+        found.extend(there.map(|((index, _), _)| *index));
+    }
+    for index in found {
+        rows[index].fate = Some(RowFate::Superseded);
     }
     Ok(())
 }
@@ -237,7 +266,9 @@ fn known_fate(map: &LinkMap, work: &Work<'_>, row: &RowWork) -> Option<RowFate> 
             (hash == Some(now) && !work.again && plain).then_some(RowFate::Equal)
         }
         // An image of what we wrote before the row was deleted, read after that: it must not bring the row to life again.
-        Operation::Upsert if origin.is_some() || is_version(left(base, work.source).0, row) => Some(RowFate::Superseded),
+        Operation::Upsert if origin.is_some() || is_version(left(base, work.source).0, row) => {
+            Some(RowFate::Superseded)
+        }
         Operation::Upsert | Operation::Delete => None,
     }
 }

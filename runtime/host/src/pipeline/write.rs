@@ -47,7 +47,8 @@ pub(super) async fn write(
                 "the transaction needs {} operations and {target} takes {CHANGE_SET_ROWS_MAX} beside receipt and fence",
                 order.len()
             );
-            fail_all(rows, &order, &Fault::new(Code::TooLarge, what));
+            // Its first row stands for all of it.
+            rows[order[0]].fail(Fault::new(Code::TooLarge, what));
             return Ok(());
         }
         order.truncate(limit);
@@ -81,7 +82,8 @@ pub(super) async fn write(
                 Class::Transient | Class::Misconfigured => return Err(fault.into()),
                 // The system does not say which row it is: look for it in halves.
                 Class::Rejected | Class::PluginFault if !work.atomic && order.len() > 1 => limit = order.len() / 2,
-                Class::Rejected | Class::PluginFault => fail_all(rows, &order, &fault),
+                // The only one, or the one that stands for its transaction.
+                Class::Rejected | Class::PluginFault => rows[order[0]].fail(fault),
             },
             // Whoever took the partition is a runtime that we do not know of, or an earlier life of ours; take it back.
             WriteOutcome::FenceLost(fault) => {
@@ -251,11 +253,5 @@ fn fail_dependents(link: &Link, rows: &mut [RowWork], failed: usize, id: Uuid) {
                 ));
             }
         }
-    }
-}
-
-fn fail_all(rows: &mut [RowWork], order: &[usize], fault: &Fault) {
-    for &index in order {
-        rows[index].fail(fault.clone());
     }
 }
