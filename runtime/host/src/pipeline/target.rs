@@ -315,14 +315,14 @@ pub(super) fn settle_on(link: &Link, work: &Work<'_>, row: &mut RowWork) {
     match &decision {
         Decision::Equal => row.fate = Some(RowFate::Equal),
         Decision::Yield => row.fate = Some(RowFate::Yielded),
-        Decision::Create => {
-            if target == SystemKind::Dataverse {
-                match &row.key {
-                    Some(key) => row.address = Some(Address::Id(map.new_id(&link.scope, key))),
-                    None => row.fail(Fault::new(Code::Internal, "a row without a key was to be created")),
-                }
+        Decision::Create => match (target, &row.key) {
+            (SystemKind::Dataverse, Some(key)) => row.address = Some(Address::Id(map.new_id(&link.scope, key))),
+            (SystemKind::Dataverse, None) => {
+                row.fail(Fault::new(Code::Internal, "a row without a key was to be created"));
             }
-        }
+            // In the spelling of its source: the cross reference knows a key without regard to case.
+            (SystemKind::Finops, _) => row.address = address_by_key(link, work, row).or(row.address.take()),
+        },
         Decision::Update { .. } => {}
     }
     row.decision = Some(decision);
