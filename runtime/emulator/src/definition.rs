@@ -42,6 +42,12 @@ pub struct TableDefinition {
     /// Further unique keys (Dataverse).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alternate_keys: Vec<KeyDefinition>,
+    /// `Master`, `Transaction`, `Reference`, `Parameter` or `Document` (F&O); `Master` when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<String>,
+    /// Its rows can only be read (F&O).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub read_only: bool,
     pub columns: Vec<ColumnDefinition>,
 }
 
@@ -82,6 +88,9 @@ pub struct ColumnDefinition {
     /// Where a lookup may point.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<TargetDefinition>,
+    /// Where the value comes from when a row is created without it (F&O).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number_sequence: Option<NumberSequenceDefinition>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +133,33 @@ pub struct TargetDefinition {
     /// The key column that holds the same value (F&O): a value that no row of the target has is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub column: Option<String>,
+    /// Further columns that have to hold the same value in one row of the target (F&O): a key of several fields.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further: Vec<ColumnPair>,
+}
+
+/// Two columns that hold the same value in rows that belong together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ColumnPair {
+    /// In the row that refers.
+    pub column: String,
+    /// In the row that is referred to.
+    pub related: String,
+}
+
+/// A number sequence of F&O: every company counts for itself, or all together where the table knows no company.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NumberSequenceDefinition {
+    /// `C-######`: the number stands where the number signs are, filled up with zeros. Everything else is kept.
+    pub format: String,
+    /// The first number; 1 when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<u64>,
+    /// A number that was drawn for a row that was refused is given to the next one. Otherwise it is lost.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub continuous: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -179,6 +215,13 @@ impl TableDefinition {
             ensure!(names.insert(&column.name), "table {table}: column {} stands there twice", column.name);
             if column.kind == ColumnKind::Enum {
                 ensure!(!column.options.is_empty(), "{table}.{}: an enumeration needs members", column.name);
+            }
+            if let Some(sequence) = &column.number_sequence {
+                ensure!(
+                    sequence.format.matches('#').count() > 0 && column.kind == ColumnKind::Text,
+                    "{table}.{}: a number sequence needs a text column and a format with number signs",
+                    column.name
+                );
             }
             ensure!(column.precision.is_none_or(|digits| digits <= 16), "{table}.{}: precision above 16", column.name);
         }

@@ -30,8 +30,8 @@ use serde_json::{Map, Value};
 
 pub use audit::AuditEntry;
 pub use definition::{
-    ColumnDefinition, ColumnKind, EnumDefinition, KeyDefinition, OptionDefinition, TableDefinition, TableFile,
-    TargetDefinition, read_tables,
+    ColumnDefinition, ColumnKind, ColumnPair, EnumDefinition, KeyDefinition, NumberSequenceDefinition,
+    OptionDefinition, TableDefinition, TableFile, TargetDefinition, read_tables,
 };
 pub use fault::{FaultAction, FaultMatch, FaultRule};
 
