@@ -10,6 +10,7 @@ use rusqlite::Connection;
 
 use crate::exchange::preference;
 use crate::fault::FaultAction;
+use crate::observe::Observer;
 use crate::session::Session;
 use crate::{Dialect, Inner, dataverse, finops};
 
@@ -62,10 +63,16 @@ fn write(
     references: &References,
     request: &Request,
 ) -> (Response, Option<String>) {
+    session.observed_by(observers(inner, request));
     match inner.store.dialect {
         Dialect::Dataverse => dataverse::write(site, session, references, request),
         Dialect::Finops => finops::write(site, session, references, request),
     }
+}
+
+/// Who has a say in the row writes of one operation.
+fn observers(_inner: &Inner, _request: &Request) -> Vec<Box<dyn Observer>> {
+    Vec::new()
 }
 
 /// Answers one request that is not a batch.

@@ -15,6 +15,7 @@ mod definition;
 mod exchange;
 mod fault;
 mod finops;
+mod observe;
 mod query;
 mod render;
 mod server;

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use dualwright_odata::batch::Response;
 use dualwright_odata::literal::format_date_time;
 use rusqlite::{Connection, Transaction, params};
 use sha2::{Digest, Sha256};
@@ -15,6 +16,7 @@ use uuid::Uuid;
 use crate::Dialect;
 use crate::catalogue::{CHANGES, Catalogue, RECEIPTS, Table};
 use crate::cell::{self, Cell};
+use crate::observe::{Access, Observer, Operation, Right, RowWrite};
 use crate::render;
 use crate::store::{self, Found, PLACE_BITS};
 
@@ -27,19 +29,14 @@ pub(crate) struct Session<'c> {
     applied: Vec<Applied>,
     receipt: Option<String>,
     now: Cell,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Operation {
-    Insert,
-    Update,
-    Delete,
+    observers: Vec<Box<dyn Observer>>,
 }
 
 impl Operation {
+    /// As the audit and the feed spell it.
     const fn name(self) -> &'static str {
         match self {
-            Self::Insert => "Insert",
+            Self::Create => "Insert",
             Self::Update => "Update",
             Self::Delete => "Delete",
         }
@@ -64,6 +61,8 @@ pub(crate) enum Refusal {
         table: String,
         column: String,
     },
+    /// An observer's answer.
+    Observed(Box<Response>),
     Store(rusqlite::Error),
 }
 
@@ -77,7 +76,67 @@ impl<'c> Session<'c> {
     pub fn new(transaction: Transaction<'c>, catalogue: Arc<Catalogue>, counter: i64, recorded: bool) -> Self {
         let micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() * 1_000_000);
         let now = format!("\"{}\"", format_date_time(i64::try_from(micros).unwrap_or(0)));
-        Self { transaction, catalogue, counter, recorded, applied: Vec::new(), receipt: None, now: Cow::Owned(now) }
+        Self {
+            transaction,
+            catalogue,
+            counter,
+            recorded,
+            applied: Vec::new(),
+            receipt: None,
+            now: Cow::Owned(now),
+            observers: Vec::new(),
+        }
+    }
+
+    /// From here on these have a say in row writes, instead of those before.
+    pub fn observed_by(&mut self, observers: Vec<Box<dyn Observer>>) {
+        self.observers = observers;
+    }
+
+    /// Asks or tells every observer. They are out of the session meanwhile, so what they write is not observed.
+    fn observe(
+        &mut self,
+        mut each: impl FnMut(&mut dyn Observer, &mut Self) -> Result<(), Response>,
+    ) -> Result<(), Refusal> {
+        let mut observers = std::mem::take(&mut self.observers);
+        let outcome = observers.iter_mut().try_for_each(|observer| each(observer.as_mut(), self));
+        self.observers = observers;
+        outcome.map_err(|response| Refusal::Observed(Box::new(response)))
+    }
+
+    /// Asks whether the caller may write the row, and may give it the lookups that change.
+    fn permit(&mut self, write: &RowWrite<'_>) -> Result<(), Refusal> {
+        let right = match write.operation {
+            Operation::Create => Right::Create,
+            Operation::Update => Right::Write,
+            Operation::Delete => Right::Delete,
+        };
+        let catalogue = Arc::clone(&self.catalogue);
+        self.observe(|observer, session| {
+            observer.permit(session, &Access { table: write.table, right, row: write.before })?;
+            let Some(after) = write.after.filter(|_| write.table.dialect == Dialect::Dataverse) else { return Ok(()) };
+            for &at in write.named {
+                let column = &write.table.columns[at];
+                let is_new = write.before.is_none_or(|before| before[at] != after[at]);
+                if column.definition.kind != crate::ColumnKind::Lookup || after[at] == cell::NULL || !is_new {
+                    continue;
+                }
+                let right = if column.definition.name == "ownerid" { Right::Assign } else { Right::Append };
+                observer.permit(session, &Access { table: write.table, right, row: write.before })?;
+                let Some(target) = write.table.id_of(&after[at]).filter(|_| right == Right::Append) else { continue };
+                for to in &column.definition.targets {
+                    let Some(table) = catalogue.by_name(&to.table) else { continue };
+                    let found = store::find(session.connection(), &table.id_key(target));
+                    if let Ok(Some(found)) = found {
+                        let mut cells = Vec::new();
+                        table.cells(&found.data, &mut cells);
+                        observer.permit(session, &Access { table, right: Right::AppendTo, row: Some(&cells) })?;
+                        break;
+                    }
+                }
+            }
+            Ok(())
+        })
     }
 
     pub fn connection(&self) -> &Connection {
@@ -110,6 +169,8 @@ impl<'c> Session<'c> {
             cells[at] = self.now.clone();
         }
         self.stamp(table, &mut cells, version);
+        let named = if self.observers.is_empty() { Vec::new() } else { filled(&cells) };
+        self.announce(table, Operation::Create, &named, None, Some(&cells))?;
         let id = (table.number << PLACE_BITS) | version;
         let key = table.row_key(&cells);
         let data = cell::join(cells.iter().map(AsRef::as_ref));
@@ -132,16 +193,70 @@ impl<'c> Session<'c> {
             let names = RECEIPTS.iter().filter_map(|(_, column)| table.property(column)).next();
             self.receipt = names.and_then(|at| cell::text_of(&cells[at]).map(Cow::into_owned));
         }
-        self.record(table, Operation::Insert, None, Some((version, &data)));
+        self.record(table, Operation::Create, None, Some((version, &data)));
+        self.confirm(table, Operation::Create, &named, None, Some(&cells))?;
         Ok(Found { id, version, data })
     }
 
-    /// Replaces the cells of a row.
-    pub fn update(&mut self, table: &Arc<Table>, row: &Found, mut cells: Vec<Cell>) -> Result<Found, Refusal> {
+    /// Tells observers what is going to be written, after asking whether the caller may.
+    fn announce(
+        &mut self,
+        table: &Arc<Table>,
+        operation: Operation,
+        named: &[usize],
+        before: Option<&[&str]>,
+        after: Option<&[Cell]>,
+    ) -> Result<(), Refusal> {
+        if self.observers.is_empty() || table.is_bookkeeping {
+            return Ok(());
+        }
+        let after = after.map(|cells| cells.iter().map(AsRef::as_ref).collect::<Vec<&str>>());
+        let write = row_write(table, operation, named, before, after.as_deref());
+        self.permit(&write)?;
+        self.observe(|observer, session| observer.before(session, &write))
+    }
+
+    /// Tells observers what was written.
+    fn confirm(
+        &mut self,
+        table: &Arc<Table>,
+        operation: Operation,
+        named: &[usize],
+        before: Option<&[&str]>,
+        after: Option<&[Cell]>,
+    ) -> Result<(), Refusal> {
+        if self.observers.is_empty() || table.is_bookkeeping {
+            return Ok(());
+        }
+        let after = after.map(|cells| cells.iter().map(AsRef::as_ref).collect::<Vec<&str>>());
+        let write = row_write(table, operation, named, before, after.as_deref());
+        self.observe(|observer, session| observer.after(session, &write))
+    }
+
+    /// Replaces the cells of a row; what differs counts as named by the caller.
+    pub fn update(&mut self, table: &Arc<Table>, row: &Found, cells: Vec<Cell>) -> Result<Found, Refusal> {
+        let mut named = Vec::new();
+        if !self.observers.is_empty() {
+            let mut before = Vec::new();
+            table.cells(&row.data, &mut before);
+            named = (0..cells.len()).filter(|&at| cells[at] != before[at]).collect();
+        }
+        self.update_named(table, row, cells, &named)
+    }
+
+    /// Replaces the cells of a row; the caller named these columns.
+    pub fn update_named(
+        &mut self,
+        table: &Arc<Table>,
+        row: &Found,
+        mut cells: Vec<Cell>,
+        named: &[usize],
+    ) -> Result<Found, Refusal> {
         let version = self.next();
         self.stamp(table, &mut cells, version);
         let mut before = Vec::new();
         table.cells(&row.data, &mut before);
+        self.announce(table, Operation::Update, named, Some(&before), Some(&cells))?;
         for number in 0..table.alternate_keys.len() {
             let (old, new) = (table.alternate_key(number, &before), table.alternate_key(number, &cells));
             if old == new {
@@ -168,6 +283,7 @@ impl<'c> Session<'c> {
             .prepare_cached("UPDATE row SET version = ?1, data = ?2 WHERE id = ?3")?
             .execute(params![version, data, row.id])?;
         self.record(table, Operation::Update, Some((row.version, &row.data)), Some((version, &data)));
+        self.confirm(table, Operation::Update, named, Some(&before), Some(&cells))?;
         Ok(Found { id: row.id, version, data })
     }
 
@@ -175,6 +291,7 @@ impl<'c> Session<'c> {
     pub fn delete(&mut self, table: &Arc<Table>, row: &Found) -> Result<(), Refusal> {
         let mut cells = Vec::new();
         table.cells(&row.data, &mut cells);
+        self.announce(table, Operation::Delete, &[], Some(&cells), None)?;
         let key = table.row_key(&cells);
         if table.dialect == Dialect::Dataverse {
             let target = table.primary_id.and_then(|at| table.id_of(&cells[at]));
@@ -196,6 +313,7 @@ impl<'c> Session<'c> {
         }
         self.transaction.prepare_cached("DELETE FROM row WHERE id = ?1")?.execute([row.id])?;
         self.record(table, Operation::Delete, Some((row.version, &row.data)), None);
+        self.confirm(table, Operation::Delete, &[], Some(&cells), None)?;
         Ok(())
     }
 
@@ -331,7 +449,7 @@ impl<'c> Session<'c> {
         };
         let (row, before) = match change.operation {
             Operation::Delete => (image(&change.before), String::new()),
-            Operation::Insert | Operation::Update => (image(&change.after), image(&change.before)),
+            Operation::Create | Operation::Update => (image(&change.after), image(&change.before)),
         };
         let place = self.next();
         let cells = [
@@ -356,6 +474,22 @@ impl<'c> Session<'c> {
             ])?;
         Ok(())
     }
+}
+
+fn row_write<'a>(
+    table: &'a Arc<Table>,
+    operation: Operation,
+    named: &'a [usize],
+    before: Option<&'a [&'a str]>,
+    after: Option<&'a [&'a str]>,
+) -> RowWrite<'a> {
+    let id = table.primary_id.and_then(|at| table.id_of(after.or(before)?.get(at)?));
+    RowWrite { table, operation, id: id.unwrap_or_default(), named, before, after }
+}
+
+/// The columns that hold something.
+fn filled(cells: &[Cell]) -> Vec<usize> {
+    (0..cells.len()).filter(|&at| cells[at] != cell::NULL).collect()
 }
 
 /// A column's place as SQLite keeps it; a table has far fewer columns.

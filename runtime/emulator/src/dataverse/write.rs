@@ -114,7 +114,7 @@ impl Write<'_, '_> {
         let mut cells = table.owned_cells(&row.data);
         let touched = self.apply(table, members, &mut cells, Some(row))?;
         require(table, &cells, Some(&touched))?;
-        let row = self.session.update(table, row, cells).map_err(|refusal| refused(table, refusal))?;
+        let row = self.session.update_named(table, row, cells, &touched).map_err(|refusal| refused(table, refusal))?;
         self.written(table, &row, false)
     }
 
@@ -320,7 +320,7 @@ impl Write<'_, '_> {
                     let mut cells = table.owned_cells(&row.data);
                     let touched = self.apply(table, &members, &mut cells, Some(&row))?;
                     require(table, &cells, Some(&touched))?;
-                    self.session.update(table, &row, cells)
+                    self.session.update_named(table, &row, cells, &touched)
                 }
                 None => {
                     let mut cells = table.empty_row();
@@ -476,6 +476,7 @@ fn refused(table: &Table, refusal: Refusal) -> Response {
             );
             error(400, "0x80040227", &message)
         }
+        Refusal::Observed(response) => *response,
         Refusal::Store(error) => failed(&error),
     }
 }

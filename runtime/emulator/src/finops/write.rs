@@ -256,6 +256,7 @@ fn refused(table: &Table, refusal: &Refusal) -> Response {
         Refusal::Referenced { table, column } => {
             error(400, &format!("The record cannot be deleted while records of {table} refer to it in {column}."))
         }
+        Refusal::Observed(response) => response.as_ref().clone(),
         Refusal::Store(error) => failed(error),
     }
 }
