@@ -106,9 +106,9 @@ impl Emulator {
         self.inner.store.read(|connection| {
             let mut rows = Vec::new();
             let mut json = Vec::new();
-            store::scan(connection, table, 0, i64::MAX, false, &mut |_, version, data| {
+            store::scan(connection, table, 0, i64::MAX, false, &mut |id, version, data| {
                 json.clear();
-                render::write_stored(&mut json, table, data, version);
+                render::write_stored(&mut json, table, data, store::Stamp { id, version });
                 rows.push(serde_json::from_slice(&json));
                 Ok(true)
             })?;

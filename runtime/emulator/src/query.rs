@@ -19,7 +19,7 @@ use crate::cell;
 use crate::definition::ColumnKind;
 use crate::exchange;
 use crate::render::{self, Expansion, Selection, Surroundings};
-use crate::store::{self, PLACE_BITS};
+use crate::store::{self, PLACE_BITS, Stamp};
 
 /// Why a query is not answered.
 #[derive(Debug)]
@@ -276,7 +276,8 @@ impl Query<'_> {
                 if rows > 0 {
                     out.push(b',');
                 }
-                render::write_row(out, around, self.table, cells, version, &self.selection)?;
+                let stamp = Stamp { id: self.place(place), version };
+                render::write_row(out, around, self.table, cells, stamp, &self.selection)?;
                 rows += 1;
                 last = place;
                 // Whether there is another row has to be known only when another page could bring it.
@@ -347,7 +348,7 @@ impl Query<'_> {
             if rows > 0 {
                 out.push(b',');
             }
-            render::write_row(out, around, self.table, &cells, row.version, &self.selection)?;
+            render::write_row(out, around, self.table, &cells, row.stamp(), &self.selection)?;
             rows += 1;
             if rows == limit {
                 let order = self.order.iter().map(|by| cells[by.0].to_owned()).collect();

@@ -3,14 +3,15 @@
 //! Owns what stands in a row that is sent: its etag, the selected properties, annotations, rows behind lookups. Cells
 //! are copied as they are stored.
 
+use std::io::Write as _;
 use std::sync::Arc;
 
 use rusqlite::Connection;
 
-use crate::ColumnKind;
 use crate::catalogue::{Catalogue, Table};
 use crate::cell;
-use crate::store;
+use crate::store::{self, PLACE_BITS, Stamp};
+use crate::{ColumnKind, Dialect};
 
 /// What is wanted of each row.
 #[derive(Debug, Default)]
@@ -39,23 +40,68 @@ pub(crate) struct Surroundings<'a> {
 }
 
 #[must_use]
-pub(crate) fn etag(version: i64) -> String {
-    format!("W/\"{version}\"")
+pub(crate) fn etag(table: &Table, stamp: Stamp) -> String {
+    let mut etag = Vec::with_capacity(48);
+    push_etag(&mut etag, table, stamp, "\"");
+    String::from_utf8(etag).unwrap_or_default()
+}
+
+/// Dataverse gives the row version. F&O gives the versions and ids of the records behind the row, of which there is one
+/// here: `'1,5637144576'` in base 64, where 1 is the version of a record that was never changed.
+fn push_etag(out: &mut Vec<u8>, table: &Table, stamp: Stamp, quote: &str) {
+    out.extend_from_slice(b"W/");
+    out.extend_from_slice(quote.as_bytes());
+    match table.dialect {
+        Dialect::Dataverse => push_number(out, stamp.version),
+        Dialect::Finops => {
+            // Record ids of the real system begin here.
+            const FIRST_RECORD_ID: i64 = 5_637_144_576;
+            // A row's place is its first version.
+            let place = stamp.id & ((1 << PLACE_BITS) - 1);
+            let version = if stamp.version == place { 1 } else { stamp.version };
+            let mut content = Vec::with_capacity(40);
+            content.push(b'\'');
+            push_number(&mut content, version);
+            content.push(b',');
+            push_number(&mut content, FIRST_RECORD_ID.saturating_add(place));
+            content.push(b'\'');
+            push_base64(out, &content);
+        }
+    }
+    out.extend_from_slice(quote.as_bytes());
+}
+
+fn push_number(out: &mut Vec<u8>, number: i64) {
+    // Writing to memory cannot fail.
+    let _ = write!(out, "{number}");
+}
+
+fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for group in bytes.chunks(3) {
+        let bits = group.iter().fold(0_u32, |bits, byte| (bits << 8) | u32::from(*byte)) << (8 * (3 - group.len()));
+        for digit in 0..4 {
+            let value = (bits >> (18 - 6 * digit)) & 63;
+            out.push(if digit <= group.len() { DIGITS[value as usize] } else { b'=' });
+        }
+    }
 }
 
 /// A whole row without annotations, from its stored form.
-pub(crate) fn write_stored(out: &mut Vec<u8>, table: &Table, data: &str, version: i64) {
+pub(crate) fn write_stored(out: &mut Vec<u8>, table: &Table, data: &str, stamp: Stamp) {
     let mut cells = Vec::with_capacity(table.columns.len());
     table.cells(data, &mut cells);
-    open(out, version);
+    open(out, table, stamp);
     for (column, cell) in table.columns.iter().zip(&cells) {
         push(out, &column.label, cell);
     }
     out.push(b'}');
 }
 
-fn open(out: &mut Vec<u8>, version: i64) {
-    out.extend_from_slice(format!("{{\"@odata.etag\":\"W/\\\"{version}\\\"\"").as_bytes());
+fn open(out: &mut Vec<u8>, table: &Table, stamp: Stamp) {
+    out.extend_from_slice(b"{\"@odata.etag\":\"");
+    push_etag(out, table, stamp, "\\\"");
+    out.push(b'"');
 }
 
 fn push(out: &mut Vec<u8>, label: &str, cell: &str) {
@@ -70,10 +116,10 @@ pub(crate) fn write_row(
     around: Surroundings<'_>,
     table: &Table,
     cells: &[&str],
-    version: i64,
+    stamp: Stamp,
     selection: &Selection,
 ) -> rusqlite::Result<()> {
-    open(out, version);
+    open(out, table, stamp);
     match &selection.columns {
         None => (0..cells.len()).for_each(|at| write_column(out, around, table, at, cells[at], selection.annotations)),
         Some(columns) => {
@@ -92,7 +138,7 @@ pub(crate) fn write_row(
             Some(row) => {
                 let mut inner = Vec::new();
                 expansion.table.cells(&row.data, &mut inner);
-                write_row(out, around, &expansion.table, &inner, row.version, &expansion.selection)?;
+                write_row(out, around, &expansion.table, &inner, row.stamp(), &expansion.selection)?;
             }
         }
     }
@@ -135,4 +181,20 @@ fn lookup_target(around: Surroundings<'_>, table: &Table, at: usize, cell: &str)
         targets.retain(|(_, target)| matches!(store::find(around.connection, &target.id_key(id)), Ok(Some(_))));
     }
     targets.into_iter().next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_64_of_every_length() {
+        for (bytes, wanted) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("'1,68719482833'", "JzEsNjg3MTk0ODI4MzMn")]
+        {
+            let mut out = Vec::new();
+            push_base64(&mut out, bytes.as_bytes());
+            assert_eq!(String::from_utf8(out).expect("text"), wanted, "{bytes}");
+        }
+    }
 }

@@ -18,7 +18,7 @@ use crate::catalogue::{CHANGES, Catalogue, RECEIPTS, Table};
 use crate::cell::{self, Cell};
 use crate::observe::{Access, Observer, Operation, Right, RowWrite};
 use crate::render;
-use crate::store::{self, Found, PLACE_BITS};
+use crate::store::{self, Found, PLACE_BITS, Stamp};
 
 pub(crate) struct Session<'c> {
     transaction: Transaction<'c>,
@@ -47,8 +47,8 @@ impl Operation {
 struct Applied {
     table: Arc<Table>,
     operation: Operation,
-    before: Option<(i64, String)>,
-    after: Option<(i64, String)>,
+    before: Option<(Stamp, String)>,
+    after: Option<(Stamp, String)>,
 }
 
 /// Why a write is refused.
@@ -193,7 +193,7 @@ impl<'c> Session<'c> {
             let names = RECEIPTS.iter().filter_map(|(_, column)| table.property(column)).next();
             self.receipt = names.and_then(|at| cell::text_of(&cells[at]).map(Cow::into_owned));
         }
-        self.record(table, Operation::Create, None, Some((version, &data)));
+        self.record(table, Operation::Create, None, Some((Stamp { id, version }, &data)));
         self.confirm(table, Operation::Create, &named, None, Some(&cells))?;
         Ok(Found { id, version, data })
     }
@@ -282,7 +282,12 @@ impl<'c> Session<'c> {
         self.transaction
             .prepare_cached("UPDATE row SET version = ?1, data = ?2 WHERE id = ?3")?
             .execute(params![version, data, row.id])?;
-        self.record(table, Operation::Update, Some((row.version, &row.data)), Some((version, &data)));
+        self.record(
+            table,
+            Operation::Update,
+            Some((row.stamp(), &row.data)),
+            Some((Stamp { id: row.id, version }, &data)),
+        );
         self.confirm(table, Operation::Update, named, Some(&before), Some(&cells))?;
         Ok(Found { id: row.id, version, data })
     }
@@ -312,7 +317,7 @@ impl<'c> Session<'c> {
             }
         }
         self.transaction.prepare_cached("DELETE FROM row WHERE id = ?1")?.execute([row.id])?;
-        self.record(table, Operation::Delete, Some((row.version, &row.data)), None);
+        self.record(table, Operation::Delete, Some((row.stamp(), &row.data)), None);
         self.confirm(table, Operation::Delete, &[], Some(&cells), None)?;
         Ok(())
     }
@@ -377,11 +382,11 @@ impl<'c> Session<'c> {
         &mut self,
         table: &Arc<Table>,
         operation: Operation,
-        before: Option<(i64, &str)>,
-        after: Option<(i64, &str)>,
+        before: Option<(Stamp, &str)>,
+        after: Option<(Stamp, &str)>,
     ) {
         if self.recorded && !table.is_bookkeeping {
-            let owned = |side: Option<(i64, &str)>| side.map(|(version, data)| (version, data.to_owned()));
+            let owned = |side: Option<(Stamp, &str)>| side.map(|(stamp, data)| (stamp, data.to_owned()));
             self.applied.push(Applied {
                 table: Arc::clone(table),
                 operation,
@@ -411,7 +416,7 @@ impl<'c> Session<'c> {
 
     fn write_audit(&self, change: &Applied, change_set: &str) -> rusqlite::Result<()> {
         let table = &change.table;
-        let content = |side: &Option<(i64, String)>| side.as_ref().map(|(_, data)| content_hash(table, data));
+        let content = |side: &Option<(Stamp, String)>| side.as_ref().map(|(_, data)| content_hash(table, data));
         let (before, after) = (content(&change.before), content(&change.after));
         let mut cells = Vec::new();
         let shown = change.after.as_ref().or(change.before.as_ref()).map_or("", |(_, data)| data);
@@ -440,10 +445,10 @@ impl<'c> Session<'c> {
         change_set: &str,
         size: usize,
     ) -> rusqlite::Result<()> {
-        let image = |side: &Option<(i64, String)>| {
-            side.as_ref().map_or_else(String::new, |(version, data)| {
+        let image = |side: &Option<(Stamp, String)>| {
+            side.as_ref().map_or_else(String::new, |(stamp, data)| {
                 let mut json = Vec::with_capacity(data.len() * 2);
-                render::write_stored(&mut json, &change.table, data, *version);
+                render::write_stored(&mut json, &change.table, data, *stamp);
                 String::from_utf8(json).unwrap_or_default()
             })
         };

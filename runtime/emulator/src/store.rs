@@ -64,6 +64,20 @@ pub(crate) struct Found {
     pub data: String,
 }
 
+/// Which row, in which state: all that an etag tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    /// The row's place.
+    pub id: i64,
+    pub version: i64,
+}
+
+impl Found {
+    pub const fn stamp(&self) -> Stamp {
+        Stamp { id: self.id, version: self.version }
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic between two statements leaves a transaction that is rolled back when it is dropped.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -146,7 +146,7 @@ impl Page<'_> {
             let mut cells = Vec::with_capacity(self.table.columns.len());
             self.table.cells(data, &mut cells);
             separate(body, rows);
-            render::write_row(body, self.around, self.table, &cells, version, &self.selection)?;
+            render::write_row(body, self.around, self.table, &cells, store::Stamp { id, version }, &self.selection)?;
             rows += 1;
             last = id & WITHIN;
             Ok(true)
@@ -168,7 +168,7 @@ impl Page<'_> {
         let mut last = after;
         if !deletes {
             let mut statement = self.around.connection.prepare_cached(
-                "SELECT version, data FROM row WHERE number = ?1 AND version > ?2 AND version <= ?3 ORDER BY version",
+                "SELECT version, data, id FROM row WHERE number = ?1 AND version > ?2 AND version <= ?3 ORDER BY version",
             )?;
             let mut found = statement.query(params![self.table.number, after, upto])?;
             while let Some(row) = found.next()? {
@@ -180,7 +180,8 @@ impl Page<'_> {
                 let mut cells = Vec::with_capacity(self.table.columns.len());
                 self.table.cells(data, &mut cells);
                 separate(body, rows);
-                render::write_row(body, self.around, self.table, &cells, version, &self.selection)?;
+                let stamp = store::Stamp { id: row.get(2)?, version };
+                render::write_row(body, self.around, self.table, &cells, stamp, &self.selection)?;
                 rows += 1;
                 last = version;
             }

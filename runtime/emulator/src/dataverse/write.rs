@@ -162,7 +162,7 @@ impl Write<'_, '_> {
     }
 
     fn check_conditions(&self, table: &Table, row: &Found) -> Result<(), Response> {
-        let etag = render::etag(row.version);
+        let etag = render::etag(table, row.stamp());
         if exchange::if_none_match(self.request).is_some_and(|header| exchange::names_etag(header, &etag)) {
             let message = format!("A record with matching key values already exists in {} entity.", table.name());
             return Err(error(412, DUPLICATE, &message));
@@ -279,7 +279,7 @@ impl Write<'_, '_> {
         };
         let response = with_header(response, "OData-EntityId", link.as_str());
         let response = if created { with_header(response, "Location", link.as_str()) } else { response };
-        Ok((with_header(response, "ETag", render::etag(row.version)), Some(path)))
+        Ok((with_header(response, "ETag", render::etag(table, row.stamp())), Some(path)))
     }
 
     /// `CreateMultiple`, `UpdateMultiple`, `UpsertMultiple`: all of the rows, or none.

@@ -184,7 +184,7 @@ fn read_resource(
             let row = find(connection, table, key, &resource)?.ok_or_else(|| nothing_at(site, &request.url))?;
             match path {
                 [] => {
-                    let etag = render::etag(row.version);
+                    let etag = render::etag(table, row.stamp());
                     if exchange::if_none_match(request).is_some_and(|header| exchange::names_etag(header, &etag)) {
                         return Ok(no_content(304));
                     }
@@ -312,7 +312,7 @@ pub(super) fn entity(
     let at = body.len();
     let mut cells = Vec::with_capacity(table.columns.len());
     table.cells(&row.data, &mut cells);
-    render::write_row(&mut body, around, table, &cells, row.version, selection)?;
+    render::write_row(&mut body, around, table, &cells, row.stamp(), selection)?;
     // The row's opening bracket becomes the comma behind the context.
     body[at] = b',';
     Ok(body)

@@ -98,7 +98,7 @@ impl Write<'_, '_> {
     fn found(&self, table: &Table, key: &Key) -> Result<Found, Response> {
         let found = find(self.session.connection(), table, key, self.resource)?;
         let row = found.ok_or_else(|| nothing_at(self.site, &self.request.url))?;
-        let etag = render::etag(row.version);
+        let etag = render::etag(table, row.stamp());
         if exchange::if_match(self.request).is_some_and(|header| !exchange::names_etag(header, &etag)) {
             let message = "The record was changed by another user since it was read (the etag does not match).";
             return Err(error(412, message));
@@ -183,7 +183,7 @@ impl Write<'_, '_> {
         } else {
             response
         };
-        Ok((with_header(response, "ETag", render::etag(row.version)), Some(path)))
+        Ok((with_header(response, "ETag", render::etag(table, row.stamp())), Some(path)))
     }
 }
 
