@@ -9,6 +9,7 @@ mod batch;
 mod body;
 mod catalogue;
 mod cell;
+mod clock;
 mod connection;
 mod dataverse;
 mod definition;
@@ -30,6 +31,7 @@ use anyhow::Context;
 use serde_json::{Map, Value};
 
 pub use audit::AuditEntry;
+pub use clock::Clock;
 pub use definition::{
     ColumnDefinition, ColumnKind, ColumnPair, EnumDefinition, KeyDefinition, NumberSequenceDefinition,
     OptionDefinition, TableDefinition, TableFile, TargetDefinition, read_tables,
@@ -62,6 +64,7 @@ pub struct Emulator {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub store: store::Store,
+    pub clock: Clock,
     pub faults: fault::Faults,
 }
 
@@ -69,10 +72,21 @@ impl Emulator {
     /// Opens a store, or makes it; without a path it is temporary and goes with the last clone. A store that was used
     /// before brings its tables and rows.
     pub fn open(dialect: Dialect, store: Option<&Path>) -> anyhow::Result<Self> {
-        let store = store::Store::open(dialect, store)?;
-        let emulator = Self { inner: Arc::new(Inner { store, faults: fault::Faults::default() }) };
+        Self::open_with_clock(dialect, store, Clock::running())
+    }
+
+    /// [`Emulator::open`] with a time of its own.
+    pub fn open_with_clock(dialect: Dialect, store: Option<&Path>, clock: Clock) -> anyhow::Result<Self> {
+        let store = store::Store::open(dialect, store, clock.clone())?;
+        let emulator = Self { inner: Arc::new(Inner { store, clock, faults: fault::Faults::default() }) };
         emulator.define(&catalogue::link_package(dialect))?;
         Ok(emulator)
+    }
+
+    /// The system's time, to be moved or bent.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
     }
 
     #[must_use]

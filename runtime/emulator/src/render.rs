@@ -10,6 +10,8 @@ use rusqlite::Connection;
 
 use crate::catalogue::{Catalogue, Table};
 use crate::cell;
+use crate::clock::Clock;
+use crate::store;
 use crate::store::{self, PLACE_BITS, Stamp};
 use crate::{ColumnKind, Dialect};
 
@@ -37,6 +39,7 @@ pub(crate) struct Expansion {
 pub(crate) struct Surroundings<'a> {
     pub connection: &'a Connection,
     pub catalogue: &'a Catalogue,
+    pub clock: &'a Clock,
 }
 
 #[must_use]

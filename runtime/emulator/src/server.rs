@@ -10,10 +10,13 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request as HttpRequest, Response as HttpResponse, StatusCode};
 use dualwright_odata::batch::{Request, Response, header};
+use dualwright_odata::literal::format_date_time;
+use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::batch::{self, Site};
+use crate::clock::Clock;
 use crate::connection::{Cuttable, Peer};
 use crate::fault::FaultAction;
 use crate::{Dialect, Inner, audit, dataverse, exchange, finops};
@@ -183,12 +186,44 @@ fn own_route(inner: &Inner, path: &str, request: &Request) -> Response {
             inner.faults.clear();
             exchange::no_content(204)
         }
+        ("GET", "/clock") => exchange::json(200, clock_state(&inner.clock)),
+        ("POST", "/clock") => match serde_json::from_slice::<ClockChange>(&request.body) {
+            Ok(change) => {
+                change.apply(&inner.clock);
+                exchange::json(200, clock_state(&inner.clock))
+            }
+            Err(error) => refuse(400, error.to_string()),
+        },
         ("POST", "/expire-delta-links") => match dataverse::expire_links(&inner.store) {
             Ok(()) => exchange::no_content(204),
             Err(error) => refuse(500, error.to_string()),
         },
         _ => refuse(404, format!("{} {} is not known", request.method, request.url)),
     }
+}
+
+/// What `POST /_emulator/clock` takes.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+struct ClockChange {
+    /// Moves the time on by that much.
+    advance_ms: u64,
+    /// What the system says the time is, is wrong by that much from now on.
+    skew_ms: Option<i64>,
+}
+
+impl ClockChange {
+    fn apply(&self, clock: &Clock) {
+        clock.advance(Duration::from_millis(self.advance_ms));
+        if let Some(skew_ms) = self.skew_ms {
+            clock.set_skew_ms(skew_ms);
+        }
+    }
+}
+
+fn clock_state(clock: &Clock) -> Vec<u8> {
+    let now = format_date_time(clock.now());
+    serde_json::json!({"now": now, "skewMs": clock.skew_ms()}).to_string().into_bytes()
 }
 
 fn front_page(inner: &Inner) -> Response {

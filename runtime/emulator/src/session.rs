@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use dualwright_odata::batch::Response;
 use dualwright_odata::literal::format_date_time;
@@ -16,6 +15,7 @@ use uuid::Uuid;
 use crate::Dialect;
 use crate::catalogue::{CHANGES, Catalogue, RECEIPTS, Table};
 use crate::cell::{self, Cell};
+use crate::clock::{Clock, MICROS_PER_SECOND};
 use crate::observe::{Access, Observer, Operation, Right, RowWrite};
 use crate::render;
 use crate::store::{self, Found, PLACE_BITS, Stamp};
@@ -23,6 +23,7 @@ use crate::store::{self, Found, PLACE_BITS, Stamp};
 pub(crate) struct Session<'c> {
     transaction: Transaction<'c>,
     pub catalogue: Arc<Catalogue>,
+    pub clock: Clock,
     counter: i64,
     /// Whether what is written is audited and fed; a seed is not.
     recorded: bool,
@@ -73,12 +74,18 @@ impl From<rusqlite::Error> for Refusal {
 }
 
 impl<'c> Session<'c> {
-    pub fn new(transaction: Transaction<'c>, catalogue: Arc<Catalogue>, counter: i64, recorded: bool) -> Self {
-        let micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() * 1_000_000);
-        let now = format!("\"{}\"", format_date_time(i64::try_from(micros).unwrap_or(0)));
+    pub fn new(
+        transaction: Transaction<'c>,
+        catalogue: Arc<Catalogue>,
+        clock: Clock,
+        counter: i64,
+        recorded: bool,
+    ) -> Self {
+        let now = cell::quoted(&format_date_time(clock.now_seconds() * MICROS_PER_SECOND));
         Self {
             transaction,
             catalogue,
+            clock,
             counter,
             recorded,
             applied: Vec::new(),

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::Dialect;
 use crate::catalogue::{Catalogue, Table};
+use crate::clock::Clock;
 use crate::session::Session;
 
 /// Bits of a row's place that count rows; the bits above are the table's number. Rows of a table so lie together.
@@ -41,6 +42,7 @@ const VERSION_INDEXES: &str = "
 #[derive(Debug)]
 pub(crate) struct Store {
     pub dialect: Dialect,
+    pub clock: Clock,
     path: PathBuf,
     writer: Mutex<Writer>,
     readers: Mutex<Vec<Connection>>,
@@ -84,7 +86,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Store {
-    pub fn open(dialect: Dialect, path: Option<&Path>) -> anyhow::Result<Self> {
+    pub fn open(dialect: Dialect, path: Option<&Path>, clock: Clock) -> anyhow::Result<Self> {
         let (path, directory) = match path {
             Some(path) => (path.to_owned(), None),
             None => {
@@ -114,6 +116,7 @@ impl Store {
         let catalogue = Arc::new(load_catalogue(&connection, dialect)?);
         Ok(Self {
             dialect,
+            clock,
             path,
             writer: Mutex::new(Writer { connection, counter }),
             readers: Mutex::new(Vec::new()),
@@ -160,7 +163,7 @@ impl Store {
         let Writer { connection, counter } = &mut *guard;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // Read here and not before: tables may have been defined while we waited.
-        let mut session = Session::new(transaction, self.catalogue(), *counter, recorded);
+        let mut session = Session::new(transaction, self.catalogue(), self.clock.clone(), *counter, recorded);
         let result = work(&mut session)?;
         *counter = session.commit()?;
         Ok(result)

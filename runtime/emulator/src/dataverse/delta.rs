@@ -11,7 +11,7 @@ use rusqlite::params;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{BAD_QUERY, PAGE_MAX, error, failed, now_seconds, push_link, selection};
+use super::{BAD_QUERY, PAGE_MAX, error, failed, push_link, selection};
 use crate::batch::Site;
 use crate::catalogue::Table;
 use crate::exchange::{self, json, with_header};
@@ -102,7 +102,7 @@ impl Request {
             Self::Changes { from, upto, after, deletes, issued } => {
                 let expired: i64 =
                     store::setting(around.connection, EXPIRED_UPTO).map_err(|error| failed(&error))?.unwrap_or(-1);
-                if from <= expired || now_seconds() - issued > LINK_SECONDS_MAX || from > counter {
+                if from <= expired || around.clock.now_seconds() - issued > LINK_SECONDS_MAX || from > counter {
                     let message = "Version stamp associated with the client has expired. Please perform a full sync.";
                     return Err(error(410, EXPIRED, message));
                 }
@@ -117,7 +117,7 @@ impl Request {
                 push_link(&mut body, "nextLink", site, table, resource, "$skiptoken", &exchange::seal(&next));
             }
             None => {
-                let token = DeltaToken { version: upto, issued: now_seconds() };
+                let token = DeltaToken { version: upto, issued: around.clock.now_seconds() };
                 push_link(&mut body, "deltaLink", site, table, resource, "$deltatoken", &exchange::seal(&token));
             }
         }

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::batch::Site;
 use crate::catalogue::{Catalogue, Table};
 use crate::cell::{self, Cell};
+use crate::clock::Clock;
 use crate::exchange::{self, json, no_content, with_header};
 use crate::query::{self, Filter, Query, QueryError};
 use crate::render::{self, Selection, Surroundings};
@@ -170,13 +171,14 @@ pub(super) fn resource(site: &Site, target: &str) -> Result<Resource, Response> 
 /// Answers a GET.
 pub(crate) fn read(store: &Store, site: &Site, connection: &Connection, request: &Request) -> Response {
     let catalogue = store.catalogue();
-    read_resource(site, connection, &catalogue, request).unwrap_or_else(|refusal| refusal)
+    read_resource(site, connection, &catalogue, &store.clock, request).unwrap_or_else(|refusal| refusal)
 }
 
 fn read_resource(
     site: &Site,
     connection: &Connection,
     catalogue: &Catalogue,
+    clock: &Clock,
     request: &Request,
 ) -> Result<Response, Response> {
     let resource = resource(site, &request.url)?;
@@ -189,7 +191,7 @@ fn read_resource(
         _ => {}
     }
     let table = catalogue.by_set(&first.name).ok_or_else(|| no_such_set(&first.name))?;
-    let around = Surroundings { connection, catalogue };
+    let around = Surroundings { connection, catalogue, clock };
     match (&first.key, rest) {
         (Key::None, []) => read_set(site, around, table, &resource, request),
         (Key::None, [count]) if count.name == "$count" => {
@@ -440,13 +442,6 @@ fn follow<'a>(
     table.cells(&row.data, &mut cells);
     let id = table.id_of(&cells[at]).ok_or_else(|| no_content(204))?;
     Ok((target, id))
-}
-
-/// Seconds since 1970.
-pub(super) fn now_seconds() -> i64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -268,7 +268,9 @@ impl Write<'_, '_> {
         let path = format!("{}({id})", table.set());
         let link = format!("{}{}/{path}", self.site.base, self.site.root);
         let response = if exchange::wants_representation(self.request) == Some(true) {
-            let around = Surroundings { connection: self.session.connection(), catalogue: &self.session.catalogue };
+            let session = &*self.session;
+            let around =
+                Surroundings { connection: session.connection(), catalogue: &session.catalogue, clock: &session.clock };
             let selection = selection(around, table, self.resource, self.request)?;
             let body =
                 entity(self.site, around, table, row, self.resource, &selection).map_err(|error| failed(&error))?;

@@ -16,6 +16,7 @@ use serde_json::json as value;
 use crate::batch::Site;
 use crate::catalogue::{Catalogue, Table};
 use crate::cell;
+use crate::clock::Clock;
 use crate::exchange::{self, json, no_content, with_header};
 use crate::query::{self, Filter, Query, QueryError};
 use crate::render::{self, Selection, Surroundings};
@@ -153,13 +154,14 @@ pub(super) fn find(
 /// Answers a GET below `/data`.
 pub(crate) fn read(store: &Store, site: &Site, connection: &Connection, request: &Request) -> Response {
     let catalogue = store.catalogue();
-    read_resource(site, connection, &catalogue, request).unwrap_or_else(|refusal| refusal)
+    read_resource(site, connection, &catalogue, &store.clock, request).unwrap_or_else(|refusal| refusal)
 }
 
 fn read_resource(
     site: &Site,
     connection: &Connection,
     catalogue: &Catalogue,
+    clock: &Clock,
     request: &Request,
 ) -> Result<Response, Response> {
     let resource = resource(site, &request.url)?;
@@ -168,7 +170,7 @@ fn read_resource(
         return Ok(metadata::csdl(catalogue));
     }
     let table = catalogue.by_set(&first.name).ok_or_else(|| nothing_at(site, &request.url))?;
-    let around = Surroundings { connection, catalogue };
+    let around = Surroundings { connection, catalogue, clock };
     match (&first.key, rest) {
         (Key::None, []) => read_set(site, around, table, &resource, request),
         (Key::None, [count]) if count.name == "$count" => {

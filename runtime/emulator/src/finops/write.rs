@@ -170,7 +170,9 @@ impl Write<'_, '_> {
         table.cells(&row.data, &mut cells);
         let path = format!("{}({})", table.set(), table.shown_key(&cells));
         let response = if exchange::wants_representation(self.request).unwrap_or(created) {
-            let around = Surroundings { connection: self.session.connection(), catalogue: &self.session.catalogue };
+            let session = &*self.session;
+            let around =
+                Surroundings { connection: session.connection(), catalogue: &session.catalogue, clock: &session.clock };
             let selection = selection(table, self.resource)?;
             let body =
                 entity(self.site, around, table, row, self.resource, &selection).map_err(|error| failed(&error))?;
