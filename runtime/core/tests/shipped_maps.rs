@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dualwright_core::filter::{parse_dataverse, parse_finops};
-use dualwright_core::mapping::{Mapping, Problem, Severity};
+use dualwright_core::mapping::{Document, Encoding, Mapping, Problem, Severity};
 use dualwright_core::plan::{PlanInput, compile};
 use dualwright_core::schema::{AlternateKey, Lookup, LookupTarget};
 use dualwright_core::{Column, Kind, Schema, SystemKind};
@@ -57,6 +57,10 @@ fn every_shipped_map_parses_single_and_double_encoded() {
         let map = Mapping::parse(&text).unwrap_or_else(|all| panic!("{}:{}", file.display(), listed(&all)));
         let double = serde_json::to_string(&text).expect("a text is JSON");
         assert_eq!(Mapping::parse(&double).expect("double encoded"), map, "{}", file.display());
+        let document = Document::parse(&double).expect("double encoded");
+        assert_eq!(document.export(Encoding::AsImported, document.facts()), double, "{}", file.display());
+        assert_eq!(document.export(Encoding::Plain, document.facts()), text, "{}", file.display());
+        assert_eq!(Mapping::parse(&map.to_json()).expect("written anew"), map, "{}", file.display());
         let written: Json = serde_json::from_str(&text).expect("JSON");
         for (leg, written) in map.legs.iter().zip(written["legs"].as_array().expect("legs")) {
             assert_eq!(leg.fields.len(), written["fieldMappings"].as_array().expect("fields").len());
