@@ -27,6 +27,8 @@ pub struct Column {
     pub maximum: Option<Decimal>,
     /// Options of a choice: symbol or label, and its number.
     pub options: Arc<[(Arc<str>, i64)]>,
+    /// The name of the enumeration behind a choice of F&O, where the system says it: `NoYes`.
+    pub enumeration: Option<Arc<str>>,
     /// For a lookup: what it points to.
     pub lookup: Option<Lookup>,
 }
@@ -44,6 +46,7 @@ impl Column {
             minimum: None,
             maximum: None,
             options: Arc::from([]),
+            enumeration: None,
             lookup: None,
         }
     }

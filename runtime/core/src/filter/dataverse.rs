@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{ColumnName, Comparison, Expression, FilterError, Literal, Pattern, Reader, joined};
+use super::{ColumnName, Comparison, Expression, FilterError, Literal, Pattern, Place, Reader, joined};
 use crate::convert;
 use crate::value;
 
@@ -71,7 +71,7 @@ fn single(reader: &mut Reader) -> Result<Expression, FilterError> {
         Some('(') => return function(reader, &word, at),
         _ => {}
     }
-    comparison(reader, ColumnName { name: word, at })
+    comparison(reader, ColumnName { name: word, at: Place(at) })
 }
 
 fn is_name(c: char) -> bool {
@@ -90,7 +90,7 @@ fn function(reader: &mut Reader, word: &str, at: usize) -> Result<Expression, Fi
     };
     reader.at += 1;
     reader.skip_blanks();
-    let column_at = reader.at;
+    let column_at = Place(reader.at);
     let column = ColumnName { name: reader.word(is_name), at: column_at };
     if column.name.is_empty() {
         return reader.error("a column was expected");
@@ -127,7 +127,7 @@ fn comparison(reader: &mut Reader, column: ColumnName) -> Result<Expression, Fil
         }
     };
     reader.skip_blanks();
-    let literal_at = reader.at;
+    let literal_at = Place(reader.at);
     let literal = literal(reader)?;
     Ok(Expression::Compare { column, comparison, literal, literal_at })
 }

@@ -2,11 +2,12 @@
 
 use rust_decimal::Decimal;
 
-use super::{ColumnName, Comparison, Expression, FilterError, Literal, Pattern, Reader, joined};
+use super::{ColumnName, Comparison, Expression, FilterError, Literal, Pattern, Place, Reader, joined, range};
 use crate::convert;
 use crate::value;
 
-/// Reads `((PartyType == "Person") && !(Name like "A*"))`.
+/// Reads `((PartyType == "Person") && !(Name like "A*"))`. A column may also be given a range as F&O writes them in the
+/// fields of its own filters, after a colon: `Amount: 10..20, !15`.
 pub fn parse_finops(text: &str) -> Result<Expression, FilterError> {
     let mut reader = Reader::new(text);
     let expression = any(&mut reader)?;
@@ -66,11 +67,14 @@ fn is_name(c: char) -> bool {
 
 fn comparison(reader: &mut Reader) -> Result<Expression, FilterError> {
     let at = reader.at;
-    let column = ColumnName { name: reader.word(is_name), at };
+    let column = ColumnName { name: reader.word(is_name), at: Place(at) };
     if reader.peek() == Some('.') {
         return reader.error("a filter can use the columns of the entity only, without a path");
     }
     reader.skip_blanks();
+    if reader.take(":") {
+        return range::read(reader, &column);
+    }
     // The longer symbol first.
     const SYMBOLS: [(&str, Comparison); 8] = [
         ("==", Comparison::Equal),
@@ -85,7 +89,7 @@ fn comparison(reader: &mut Reader) -> Result<Expression, FilterError> {
     for (symbol, comparison) in SYMBOLS {
         if reader.take(symbol) {
             reader.skip_blanks();
-            let literal_at = reader.at;
+            let literal_at = Place(reader.at);
             let literal = literal(reader)?;
             return Ok(Expression::Compare { column, comparison, literal, literal_at });
         }
@@ -100,7 +104,15 @@ fn comparison(reader: &mut Reader) -> Result<Expression, FilterError> {
         return Ok(Expression::Match { column, pattern: Pattern::Like(quoted(reader)?) });
     }
     reader.at = symbol_at;
-    reader.error("a comparison was expected: ==, !=, <, <=, >, >= or like")
+    if reader.peek() == Some('(') {
+        return Err(FilterError { at, message: no_functions(&column.name) });
+    }
+    reader.error("a comparison was expected: ==, !=, <, <=, >, >=, like, or a colon and a range")
+}
+
+/// A row does not change when the day does, so no change would say that it left or entered the filter.
+pub(super) fn no_functions(name: &str) -> String {
+    format!("the function {name} is not taken: what a filter takes may depend on the row only; write a value")
 }
 
 fn literal(reader: &mut Reader) -> Result<Literal, FilterError> {
@@ -115,7 +127,10 @@ fn literal(reader: &mut Reader) -> Result<Literal, FilterError> {
                 if symbol.is_empty() {
                     return reader.error("a symbol was expected after ::");
                 }
-                return Ok(Literal::Member(symbol));
+                return Ok(Literal::Member { enumeration: word, symbol });
+            }
+            if reader.peek() == Some('(') {
+                return Err(FilterError { at, message: no_functions(&word) });
             }
             match word.to_ascii_lowercase().as_str() {
                 "true" => Ok(Literal::Boolean(true)),
@@ -128,7 +143,7 @@ fn literal(reader: &mut Reader) -> Result<Literal, FilterError> {
     }
 }
 
-fn quoted(reader: &mut Reader) -> Result<String, FilterError> {
+pub(super) fn quoted(reader: &mut Reader) -> Result<String, FilterError> {
     let start = reader.at;
     let quote = reader.peek();
     reader.at += 1;
@@ -150,11 +165,15 @@ fn quoted(reader: &mut Reader) -> Result<String, FilterError> {
     Err(FilterError { at: start, message: "the text has no closing quote".to_owned() })
 }
 
-/// `12`, `-1.5`, or a date as `23\06\2021`.
+/// `12`, `-1.5`, a date as `23\06\2021`, or a point in time as `2021-06-23T08:00:00`.
 fn number_or_date(reader: &mut Reader) -> Result<Literal, FilterError> {
     let at = reader.at;
-    let word = reader.word(|c| c.is_ascii_digit() || matches!(c, '-' | '.' | '\\'));
-    let literal = if word.contains('\\') { date(&word).map(Literal::Instant) } else { number(&word) };
+    let word = reader.word(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '\\' | ':'));
+    let literal = if word.contains('\\') {
+        date(&word).map(Literal::Instant)
+    } else {
+        number(&word).or_else(|| value::parse_timestamp(&word).map(Literal::Instant))
+    };
     literal
         .ok_or_else(|| FilterError { at, message: format!("{word} is neither a number nor a date like 23\\06\\2021") })
 }
@@ -163,7 +182,7 @@ fn number(word: &str) -> Option<Literal> {
     convert::parse_decimal(word).map(|number: Decimal| Literal::Number(number))
 }
 
-fn date(word: &str) -> Option<i64> {
+pub(super) fn date(word: &str) -> Option<i64> {
     let mut parts = word.split('\\');
     let (day, month, year) = (parts.next()?, parts.next()?, parts.next()?);
     if parts.next().is_some() {

@@ -4,7 +4,9 @@
 //! table ([`Filter::bind`]). Every error says at which character. How empty values compare differs:
 //!
 //! * F&O has no nulls: a missing value is the empty value of its kind, so `Group != "A"` takes a row without a group,
-//!   and `Amount < 1` takes a row without an amount.
+//!   and `Amount < 1` takes a row without an amount ([`Nulls::EmptyValue`], the default).
+//! * An F&O entity is a view, though: what an outer join finds no row for is a null of SQL, which no comparison takes,
+//!   not even `Group == ""` ([`Nulls::Unknown`]; Dual-write behaves so for such columns, and only for such).
 //! * Dataverse: a null equals null only, is unequal to every value, and is neither less nor greater than one; `''` is
 //!   stored as null and means null.
 //!
@@ -12,6 +14,10 @@
 
 mod dataverse;
 mod finops;
+mod pattern;
+mod range;
+mod remote;
+mod write;
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -26,14 +32,19 @@ use crate::value::{Kind, Value};
 
 pub use dataverse::parse_dataverse;
 pub use finops::parse_finops;
+use pattern::Test;
+pub use remote::RemoteQuery;
+pub use write::Written;
 
 /// What a filter says, before anyone looked at columns.
+///
+/// Two trees are equal when they say the same, wherever it stands in their texts.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Expression {
     And(Vec<Expression>),
     Or(Vec<Expression>),
     Not(Box<Expression>),
-    Compare { column: ColumnName, comparison: Comparison, literal: Literal, literal_at: usize },
+    Compare { column: ColumnName, comparison: Comparison, literal: Literal, literal_at: Place },
     Match { column: ColumnName, pattern: Pattern },
 }
 
@@ -41,8 +52,20 @@ pub enum Expression {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnName {
     pub name: String,
-    pub at: usize,
+    pub at: Place,
 }
+
+/// A character of the filter's text, counted from 0. It is no part of what the filter says: all places are equal.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Place(pub usize);
+
+impl PartialEq for Place {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Place {}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comparison {
@@ -76,8 +99,11 @@ pub enum Literal {
     /// Microseconds since 1970-01-01T00:00:00Z.
     Instant(i64),
     Guid(Uuid),
-    /// `EnumName::Symbol`: the symbol.
-    Member(String),
+    /// `EnumName::Symbol`.
+    Member {
+        enumeration: String,
+        symbol: String,
+    },
 }
 
 /// A text test.
@@ -106,6 +132,35 @@ impl fmt::Display for FilterError {
 
 impl std::error::Error for FilterError {}
 
+impl FilterError {
+    /// The part of `text` around the character, and under it a line whose caret points at it.
+    #[must_use]
+    pub fn pointed(&self, text: &str) -> String {
+        // What fits a line of a terminal beside an indent.
+        const AROUND: usize = 50;
+        let characters = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<Vec<_>>();
+        let at = self.at.min(characters.len());
+        let start = at.saturating_sub(AROUND);
+        let end = (at + AROUND).min(characters.len());
+        let (before, after) = (if start == 0 { "" } else { "…" }, if end == characters.len() { "" } else { "…" });
+        let shown = characters[start..end].iter().collect::<String>();
+        let indent = " ".repeat(at - start + before.chars().count());
+        format!("{before}{shown}{after}\n{indent}^")
+    }
+}
+
+/// What a value that is not there means to a filter of F&O.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Nulls {
+    /// The empty value of its kind: a blank text, 0, 1900-01-01, the first option.
+    #[default]
+    EmptyValue,
+    /// Nothing can be said of it: no comparison takes the row, and no negation of one either. Blank texts count as
+    /// not there, since OData does not tell the two apart.
+    Unknown,
+}
+
 /// Parentheses and negations deep; a filter that a person wrote has a handful, and reading goes one call deeper each.
 const DEPTH_MAX: usize = 64;
 
@@ -114,11 +169,14 @@ const DEPTH_MAX: usize = 64;
 pub struct Filter {
     node: Node,
     columns: Vec<usize>,
+    nulls: Nulls,
+    /// `None` where there is no filter.
+    expression: Option<Expression>,
 }
 
 impl Default for Filter {
     fn default() -> Self {
-        Self { node: Node::Constant(true), columns: Vec::new() }
+        Self { node: Node::Constant(true), columns: Vec::new(), nulls: Nulls::EmptyValue, expression: None }
     }
 }
 
@@ -138,7 +196,7 @@ enum Node {
     },
     Match {
         column: usize,
-        pattern: Pattern,
+        test: Test,
         null: bool,
     },
 }
@@ -166,6 +224,11 @@ enum NullOrder {
 impl Filter {
     /// Reads the filter of one side. A blank text takes every row.
     pub fn read(system: SystemKind, text: &str, schema: &Schema) -> Result<Self, FilterError> {
+        Self::read_with(system, text, schema, Nulls::EmptyValue)
+    }
+
+    /// The same, where F&O's missing values mean something else. Dataverse has a meaning of its own for them.
+    pub fn read_with(system: SystemKind, text: &str, schema: &Schema, nulls: Nulls) -> Result<Self, FilterError> {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
@@ -173,16 +236,17 @@ impl Filter {
             SystemKind::Finops => parse_finops(text)?,
             SystemKind::Dataverse => parse_dataverse(text)?,
         };
-        Self::bind(&expression, schema)
+        let nulls = if system == SystemKind::Finops { nulls } else { Nulls::EmptyValue };
+        Ok(Self { nulls, ..Self::bind(expression, schema)? })
     }
 
     /// Finds the columns and turns the literals into values of their kinds.
-    pub fn bind(expression: &Expression, schema: &Schema) -> Result<Self, FilterError> {
+    pub fn bind(expression: Expression, schema: &Schema) -> Result<Self, FilterError> {
         let mut columns = Vec::new();
-        let node = bind(expression, schema, &mut columns)?;
+        let node = bind(&expression, schema, &mut columns)?;
         columns.sort_unstable();
         columns.dedup();
-        Ok(Self { node, columns })
+        Ok(Self { node, columns, nulls: Nulls::EmptyValue, expression: Some(expression) })
     }
 
     /// Indices of the columns that the filter looks at.
@@ -191,10 +255,27 @@ impl Filter {
         &self.columns
     }
 
+    /// Whether every row passes.
+    #[must_use]
+    pub const fn takes_everything(&self) -> bool {
+        matches!(self.node, Node::Constant(true))
+    }
+
     /// Whether the row passes.
     #[must_use]
     pub fn matches(&self, row: &[Value]) -> bool {
-        self.node.matches(row)
+        match self.nulls {
+            Nulls::EmptyValue => self.node.matches(row),
+            Nulls::Unknown => self.node.truth(row) == Some(true),
+        }
+    }
+
+    /// The condition for the system's own query, so that only rows are read that may pass: it never leaves out a row
+    /// that [`Filter::matches`] takes. `schema` is the one the filter was bound to. `None` when nothing can be left
+    /// out.
+    #[must_use]
+    pub fn remote(&self, schema: &Schema) -> Option<RemoteQuery> {
+        remote::query(self.expression.as_ref()?, schema, self.nulls)
     }
 }
 
@@ -208,15 +289,15 @@ fn bind(expression: &Expression, schema: &Schema, columns: &mut Vec<usize>) -> R
             let kind = schema.column(index).kind;
             if !matches!(kind, Kind::Text | Kind::Json | Kind::Choice | Kind::MultiChoice) {
                 let message = format!("{} is a {kind:?} and has no text to search", column.name);
-                return Err(FilterError { at: column.at, message });
+                return Err(FilterError { at: column.at.0, message });
             }
-            let pattern = pattern.to_lower();
-            let null = schema.system == SystemKind::Finops && pattern.matches("");
-            Node::Match { column: index, pattern, null }
+            let test = Test::new(pattern);
+            let null = schema.system == SystemKind::Finops && test.matches("");
+            Node::Match { column: index, test, null }
         }
         Expression::Compare { column, comparison, literal, literal_at } => {
             let index = find(column, schema, columns)?;
-            compare(schema, index, *comparison, literal).map_err(|message| FilterError { at: *literal_at, message })?
+            compare(schema, index, *comparison, literal).map_err(|message| FilterError { at: literal_at.0, message })?
         }
     })
 }
@@ -229,8 +310,10 @@ fn find(name: &ColumnName, schema: &Schema, columns: &mut Vec<usize>) -> Result<
     // A lookup is filtered by the name of its value property (reference 7.2).
     let bare = name.name.strip_prefix('_').and_then(|name| name.strip_suffix("_value"));
     let index = schema.index_of(&name.name).or_else(|| bare.and_then(|bare| schema.index_of(bare)));
-    let index = index
-        .ok_or_else(|| FilterError { at: name.at, message: format!("{} has no column {}", schema.table, name.name) })?;
+    let index = index.ok_or_else(|| FilterError {
+        at: name.at.0,
+        message: format!("{} has no column {}", schema.table, name.name),
+    })?;
     columns.push(index);
     Ok(index)
 }
@@ -274,17 +357,25 @@ fn operand(column: &Column, literal: &Literal) -> Result<Operand, String> {
                 None => return Err(format!("{} has no option {number}", column.name)),
             }
         }
-        (Kind::Choice, Literal::Text(symbol) | Literal::Member(symbol)) => {
-            let blank = symbol.trim().is_empty();
-            if !blank && !column.options.is_empty() && convert::option_named(column, symbol).is_none() {
-                return Err(format!("{} has no option {symbol:?}", column.name));
+        (Kind::Choice, Literal::Text(symbol) | Literal::Member { symbol, .. }) => {
+            if symbol.trim().is_empty() || column.options.is_empty() {
+                return Ok(text(symbol));
             }
-            text(symbol)
+            // An option may be meant by its number, which is then a text like any other.
+            let numbered = || {
+                let number = symbol.trim().parse::<i64>().ok()?;
+                column.options.iter().find(|(_, own)| *own == number)
+            };
+            match convert::option_named(column, symbol.trim()).or_else(numbered) {
+                Some((symbol, _)) => text(symbol),
+                None => return Err(format!("{} has no option {symbol:?}", column.name)),
+            }
         }
         (Kind::Choice, Literal::Boolean(value)) => text(if *value { "yes" } else { "no" }),
-        (Kind::Text | Kind::Json | Kind::MultiChoice, Literal::Text(written) | Literal::Member(written)) => {
-            text(written)
-        }
+        (
+            Kind::Text | Kind::Json | Kind::MultiChoice,
+            Literal::Text(written) | Literal::Member { symbol: written, .. },
+        ) => text(written),
         (Kind::Text | Kind::Json | Kind::MultiChoice, Literal::Number(number)) => text(&number.to_string()),
         (Kind::Int64 | Kind::Decimal | Kind::Money | Kind::Float64, Literal::Number(number)) => {
             Operand::Number(*number)
@@ -293,7 +384,7 @@ fn operand(column: &Column, literal: &Literal) -> Result<Operand, String> {
             Operand::Number(convert::parse_decimal(written).ok_or_else(misfit)?)
         }
         (Kind::Boolean, Literal::Boolean(value)) => Operand::Boolean(*value),
-        (Kind::Boolean, Literal::Text(written) | Literal::Member(written)) => {
+        (Kind::Boolean, Literal::Text(written) | Literal::Member { symbol: written, .. }) => {
             Operand::Boolean(convert::parse_boolean(written.trim()).ok_or_else(misfit)?)
         }
         (Kind::Boolean, Literal::Number(number)) => {
@@ -312,6 +403,19 @@ fn operand(column: &Column, literal: &Literal) -> Result<Operand, String> {
 }
 
 impl Operand {
+    /// Whether `value` equals this operand; a value of another kind does not.
+    fn equals(&self, value: &Value) -> bool {
+        match (self, value) {
+            // What differs in length or in its first letters, as most texts do, is told apart without more ado.
+            (Self::Text(own), Value::Text(text)) => {
+                let text = text.trim_end();
+                (text.len() == own.len() && text.eq_ignore_ascii_case(own))
+                    || (!text.is_ascii() && text.to_lowercase() == *own)
+            }
+            _ => self.order(value) == Some(Ordering::Equal),
+        }
+    }
+
     /// How `value` stands to this operand; `None` when they are of different kinds.
     fn order(&self, value: &Value) -> Option<Ordering> {
         Some(match (self, value) {
@@ -343,11 +447,7 @@ impl Node {
             Self::And(list) => list.iter().all(|node| node.matches(row)),
             Self::Or(list) => list.iter().any(|node| node.matches(row)),
             Self::Not(inner) => !inner.matches(row),
-            Self::IsNull(column) => match row.get(*column) {
-                None => true,
-                Some(Value::Text(text)) => text.trim_end().is_empty(),
-                Some(value) => value.is_empty(),
-            },
+            Self::IsNull(column) => row.get(*column).is_none_or(is_missing),
             Self::Compare { column, comparison, operand, null } => {
                 let value = row.get(*column).unwrap_or(&Value::Absent);
                 let order = if value.is_empty() {
@@ -356,68 +456,57 @@ impl Node {
                         NullOrder::Nothing => None,
                     }
                 } else {
-                    operand.order(value)
+                    match comparison {
+                        Comparison::Equal => return operand.equals(value),
+                        Comparison::NotEqual => return !operand.equals(value),
+                        _ => operand.order(value),
+                    }
                 };
                 match order {
                     Some(order) => comparison.holds(order),
                     None => *comparison == Comparison::NotEqual,
                 }
             }
-            Self::Match { column, pattern, null } => match row.get(*column) {
-                Some(Value::Text(text)) => pattern.matches(&text.trim_end().to_lowercase()),
+            Self::Match { column, test, null } => match row.get(*column) {
+                Some(Value::Text(text)) => test.matches(text.trim_end()),
                 _ => *null,
             },
         }
     }
-}
 
-impl Pattern {
-    fn to_lower(&self) -> Self {
+    /// The logic of SQL: `None` where a value is missing that decides.
+    fn truth(&self, row: &[Value]) -> Option<bool> {
         match self {
-            Self::StartsWith(text) => Self::StartsWith(text.to_lowercase()),
-            Self::EndsWith(text) => Self::EndsWith(text.to_lowercase()),
-            Self::Contains(text) => Self::Contains(text.to_lowercase()),
-            Self::Like(text) => Self::Like(text.to_lowercase()),
-        }
-    }
-
-    /// Whether a lower-case text fits a lower-case pattern.
-    fn matches(&self, text: &str) -> bool {
-        match self {
-            Self::StartsWith(start) => text.starts_with(start.as_str()),
-            Self::EndsWith(end) => text.ends_with(end.as_str()),
-            Self::Contains(part) => text.contains(part.as_str()),
-            Self::Like(pattern) => like(pattern, text),
+            Self::Constant(value) => Some(*value),
+            Self::And(list) => decided(list, row, false),
+            Self::Or(list) => decided(list, row, true),
+            Self::Not(inner) => inner.truth(row).map(|is| !is),
+            Self::IsNull(_) => Some(self.matches(row)),
+            Self::Compare { column, .. } | Self::Match { column, .. } => {
+                (!row.get(*column).is_none_or(is_missing)).then(|| self.matches(row))
+            }
         }
     }
 }
 
-/// Greedy matching with one point of return: linear for sane patterns, never worse than pattern times text.
-fn like(pattern: &str, text: &str) -> bool {
-    let pattern = pattern.chars().collect::<Vec<_>>();
-    let text = text.chars().collect::<Vec<_>>();
-    let (mut p, mut t) = (0, 0);
-    let mut back: Option<(usize, usize)> = None;
-    while t < text.len() {
-        match pattern.get(p) {
-            Some('*') => {
-                back = Some((p, t));
-                p += 1;
-            }
-            Some(&wanted) if wanted == '?' || wanted == text[t] => {
-                p += 1;
-                t += 1;
-            }
-            _ => match &mut back {
-                Some((star, from)) => {
-                    *from += 1;
-                    (p, t) = (*star + 1, *from);
-                }
-                None => return false,
-            },
+/// One node that is `decisive` decides; else one that is unknown leaves the whole unknown.
+fn decided(list: &[Node], row: &[Value], decisive: bool) -> Option<bool> {
+    let mut told = Some(!decisive);
+    for node in list {
+        match node.truth(row) {
+            Some(is) if is == decisive => return Some(decisive),
+            Some(_) => {}
+            None => told = None,
         }
     }
-    pattern[p..].iter().all(|&left| left == '*')
+    told
+}
+
+fn is_missing(value: &Value) -> bool {
+    match value {
+        Value::Text(text) => text.trim_end().is_empty(),
+        value => value.is_empty(),
+    }
 }
 
 /// Reads characters with their positions; what both grammars need.
@@ -444,6 +533,10 @@ impl Reader {
 
     fn peek(&self) -> Option<char> {
         self.characters.get(self.at).copied()
+    }
+
+    fn peek_after(&self, ahead: usize) -> Option<char> {
+        self.characters.get(self.at + ahead).copied()
     }
 
     /// Takes `symbol` if it comes next.

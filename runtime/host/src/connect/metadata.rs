@@ -282,6 +282,7 @@ impl System {
                 if let Some(options) = enum_name.and_then(|name| enumerations.get(name)) {
                     column.options = Arc::clone(options);
                 }
+                column.enumeration = enum_name.map(Arc::from);
                 column
             })
             .collect();
