@@ -11,7 +11,6 @@ use rusqlite::Connection;
 use crate::catalogue::{Catalogue, Table};
 use crate::cell;
 use crate::clock::Clock;
-use crate::store;
 use crate::store::{self, PLACE_BITS, Stamp};
 use crate::{ColumnKind, Dialect};
 
