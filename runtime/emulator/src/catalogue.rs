@@ -373,7 +373,11 @@ pub(crate) fn link_package(dialect: Dialect) -> Vec<TableDefinition> {
                 set: format!("{name}s"),
                 primary_id: Some(format!("{name}id")),
                 primary_name: Some(key.to_owned()),
-                alternate_keys: vec![KeyDefinition { name: format!("{key}_key"), columns: vec![key.to_owned()] }],
+                alternate_keys: vec![KeyDefinition {
+                    name: format!("{key}_key"),
+                    columns: vec![key.to_owned()],
+                    ..KeyDefinition::default()
+                }],
                 columns,
                 ..TableDefinition::default()
             };

@@ -41,7 +41,7 @@ pub(crate) fn empty(dialect: Dialect, column: &ColumnDefinition) -> Cell {
         return Cow::Borrowed(NULL);
     }
     match column.kind {
-        ColumnKind::Text | ColumnKind::Memo | ColumnKind::Lookup => Cow::Borrowed("\"\""),
+        ColumnKind::Text | ColumnKind::Memo | ColumnKind::Lookup | ColumnKind::MultiChoice => Cow::Borrowed("\"\""),
         ColumnKind::Int | ColumnKind::Bigint | ColumnKind::Decimal | ColumnKind::Money | ColumnKind::Double => {
             Cow::Borrowed("0")
         }
@@ -138,6 +138,23 @@ pub(crate) fn parse(dialect: Dialect, column: &ColumnDefinition, json: &str) -> 
             guid_cell(Uuid::parse_str(&text("Edm.Guid")?).map_err(|_| Unfit::Type("Edm.Guid"))?)
         }
         ColumnKind::Lookup => Cow::Owned(quoted(text("Edm.String")?.trim_end_matches(' '))),
+        ColumnKind::MultiChoice => {
+            let text = text("Edm.String")?;
+            let mut values = Vec::new();
+            for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+                let value = part.parse::<i32>().map_err(|_| Unfit::Type("Edm.String"))?;
+                if !column.options.is_empty() && !column.options.iter().any(|option| option.value == i64::from(value)) {
+                    return Err(Unfit::Option(part.to_owned()));
+                }
+                values.push(value);
+            }
+            values.sort_unstable();
+            values.dedup();
+            if values.is_empty() {
+                return Ok(empty(dialect, column));
+            }
+            Cow::Owned(quoted(&values.iter().map(i32::to_string).collect::<Vec<_>>().join(",")))
+        }
         ColumnKind::Choice | ColumnKind::Enum if dialect == Dialect::Dataverse => {
             let number = json.parse::<i32>().map_err(|_| Unfit::Type("Edm.Int32"))?;
             if !column.options.is_empty() && !column.options.iter().any(|option| option.value == i64::from(number)) {
@@ -217,7 +234,7 @@ pub(crate) fn literal(kind: ColumnKind, cell: &str) -> Literal {
         ColumnKind::Boolean => Literal::Boolean(cell == "true"),
         ColumnKind::Datetime => parse_date_time(cell.trim_matches('"')).map_or(Literal::Null, Literal::DateTime),
         ColumnKind::Date => parse_date(cell.trim_matches('"')).map_or(Literal::Null, Literal::Date),
-        ColumnKind::Text | ColumnKind::Memo => Literal::Text(unquoted()),
+        ColumnKind::Text | ColumnKind::Memo | ColumnKind::MultiChoice => Literal::Text(unquoted()),
         ColumnKind::Guid | ColumnKind::Lookup | ColumnKind::Choice | ColumnKind::Enum => {
             if cell.starts_with('"') {
                 let text = unquoted();
@@ -313,8 +330,10 @@ mod tests {
             max: serde_json::Number::from_f64(100.0),
             ..column(Decimal)
         };
-        let choice =
-            ColumnDefinition { options: vec![OptionDefinition { name: "A".into(), value: 7 }], ..column(Choice) };
+        let choice = ColumnDefinition {
+            options: vec![OptionDefinition { name: "A".into(), value: 7, state: None }],
+            ..column(Choice)
+        };
         let flag = ColumnDefinition { options: no_yes(), ..column(Enum) };
         for (dialect, column, json, wanted) in [
             (Dataverse, &text, r#""abc""#, Ok("\"abc\"")),

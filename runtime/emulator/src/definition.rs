@@ -48,7 +48,36 @@ pub struct TableDefinition {
     /// Its rows can only be read (F&O).
     #[serde(default, skip_serializing_if = "is_false")]
     pub read_only: bool,
+    /// How its publisher writes the name: `new_BankAccount` (Dataverse). Derived from the name when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_name: Option<String>,
+    /// What people read, for one row and for many (Dataverse).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_collection_name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Who owns its rows (Dataverse); decides which columns of the system it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ownership: Option<Ownership>,
+    /// Changes of its rows cannot be asked for (Dataverse).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub untracked: bool,
     pub columns: Vec<ColumnDefinition>,
+}
+
+/// Who owns the rows of a Dataverse table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ownership {
+    /// A user or a team.
+    User,
+    Organization,
+    /// A business unit: users and teams themselves.
+    Business,
+    /// Nobody: tables of the system, and those that join two others.
+    None,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -57,6 +86,11 @@ pub struct KeyDefinition {
     pub name: String,
     /// Logical names; a lookup by its own name, not by `_name_value`.
     pub columns: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// Its index could not be built because rows were in the way; nothing is held apart by it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub failed: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -82,7 +116,7 @@ pub struct ColumnDefinition {
     /// Options of a choice, or members of an enumeration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<OptionDefinition>,
-    /// The enumeration of an F&O column.
+    /// The enumeration of an F&O column, or the global choice of a Dataverse one.
     #[serde(default, rename = "enum", skip_serializing_if = "Option::is_none")]
     pub enumeration: Option<String>,
     /// Where a lookup may point.
@@ -91,6 +125,34 @@ pub struct ColumnDefinition {
     /// Where the value comes from when a row is created without it (F&O).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number_sequence: Option<NumberSequenceDefinition>,
+    /// How its publisher writes the name: `new_BankName` (Dataverse). Derived from the name when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_name: Option<String>,
+    /// What people read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// What a text holds (`Email`, `Url`, `Phone`), or how much of a date is shown (`DateOnly`), in Dataverse's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+    /// What the time of day of a datetime column means (Dataverse).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behavior: Option<DateBehavior>,
+    /// Only when a row is created it may be given (Dataverse).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub create_only: bool,
+}
+
+/// What a datetime column holds (Dataverse).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DateBehavior {
+    /// A moment, shown in the zone of whoever reads it.
+    UserLocal,
+    /// A day.
+    DateOnly,
+    /// What the clock showed, wherever that was.
+    TimeZoneIndependent,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,6 +172,8 @@ pub enum ColumnKind {
     Guid,
     /// An option, by its number (Dataverse).
     Choice,
+    /// Any number of options: `"1,3"` (Dataverse).
+    MultiChoice,
     Lookup,
     /// A member of an enumeration, by its name (F&O).
     Enum,
@@ -120,6 +184,9 @@ pub enum ColumnKind {
 pub struct OptionDefinition {
     pub name: String,
     pub value: i64,
+    /// The state that a status reason belongs to (Dataverse).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<i64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -133,6 +200,15 @@ pub struct TargetDefinition {
     /// The key column that holds the same value (F&O): a value that no row of the target has is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub column: Option<String>,
+    /// Name of the relationship (Dataverse).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relationship: Option<String>,
+    /// What the target calls the rows that point to it (Dataverse); the relationship's name when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collection: Option<String>,
+    /// What becomes of the row when its target is deleted (Dataverse).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_delete: Option<DeleteBehavior>,
     /// Further columns that have to hold the same value in one row of the target (F&O): a key of several fields.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub further: Vec<ColumnPair>,
@@ -160,6 +236,18 @@ pub struct NumberSequenceDefinition {
     /// A number that was drawn for a row that was refused is given to the next one. Otherwise it is lost.
     #[serde(default, skip_serializing_if = "is_false")]
     pub continuous: bool,
+}
+
+/// What becomes of rows whose target is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeleteBehavior {
+    /// Their lookup is emptied.
+    RemoveLink,
+    /// They keep the target from being deleted.
+    Restrict,
+    /// They are deleted with it.
+    Cascade,
+    NoCascade,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -200,7 +288,7 @@ pub fn read_tables(json: &str) -> anyhow::Result<TableFile> {
 pub(crate) const NO_YES: &str = "NoYes";
 
 pub(crate) fn no_yes() -> Vec<OptionDefinition> {
-    vec![OptionDefinition { name: "No".into(), value: 0 }, OptionDefinition { name: "Yes".into(), value: 1 }]
+    [("No", 0), ("Yes", 1)].map(|(name, value)| OptionDefinition { name: name.into(), value, state: None }).to_vec()
 }
 
 impl TableDefinition {
@@ -231,6 +319,9 @@ impl TableDefinition {
     /// This definition with what `newer` adds or changes. Columns keep their places: rows are stored by place.
     pub(crate) fn merged(&self, newer: &Self) -> Self {
         let mut merged = Self { columns: self.columns.clone(), ..newer.clone() };
+        if merged.alternate_keys.is_empty() {
+            merged.alternate_keys.clone_from(&self.alternate_keys);
+        }
         for column in &newer.columns {
             match merged.columns.iter_mut().find(|own| own.name == column.name) {
                 Some(own) => *own = column.clone(),

@@ -33,8 +33,8 @@ use serde_json::{Map, Value};
 pub use audit::AuditEntry;
 pub use clock::Clock;
 pub use definition::{
-    ColumnDefinition, ColumnKind, ColumnPair, EnumDefinition, KeyDefinition, NumberSequenceDefinition,
-    OptionDefinition, TableDefinition, TableFile, TargetDefinition, read_tables,
+    ColumnDefinition, ColumnKind, ColumnPair, DateBehavior, DeleteBehavior, EnumDefinition, KeyDefinition,
+    NumberSequenceDefinition, OptionDefinition, Ownership, TableDefinition, TableFile, TargetDefinition, read_tables,
 };
 pub use fault::{FaultAction, FaultMatch, FaultRule};
 

@@ -144,7 +144,7 @@ async fn definitions_grow_and_rows_stay() {
     assert_eq!(table.name, "account");
     let extra = ColumnDefinition { name: "extra".into(), kind: ColumnKind::Text, ..ColumnDefinition::default() };
     table.columns.insert(0, extra);
-    let key = KeyDefinition { name: "by_name".into(), columns: vec!["name".into()] };
+    let key = KeyDefinition { name: "by_name".into(), columns: vec!["name".into()], ..KeyDefinition::default() };
     table.alternate_keys.push(key);
     system.emulator.define(&[table.clone()]).expect("grows");
     system.emulator.define(&[table.clone()]).expect("is there already");
@@ -153,11 +153,15 @@ async fn definitions_grow_and_rows_stay() {
     system.send("PATCH", "accounts(name='one')", "", r#"{"extra":"x"}"#).await;
     assert_eq!(system.json("accounts(name='one')").await["extra"], "x");
     // Rows that do not fit a new key keep it away.
-    table.alternate_keys.push(KeyDefinition { name: "by_number".into(), columns: vec!["accountnumber".into()] });
+    let by_number =
+        KeyDefinition { name: "by_number".into(), columns: vec!["accountnumber".into()], ..KeyDefinition::default() };
+    table.alternate_keys.push(by_number);
     assert!(system.emulator.define(&[table.clone()]).is_err());
     assert_eq!(system.get("accounts(accountnumber='A')").await.status, 400);
     table.alternate_keys.pop();
-    table.alternate_keys.push(KeyDefinition { name: "nonsense".into(), columns: vec!["nosuch".into()] });
+    let nonsense =
+        KeyDefinition { name: "nonsense".into(), columns: vec!["nosuch".into()], ..KeyDefinition::default() };
+    table.alternate_keys.push(nonsense);
     assert!(system.emulator.define(&[table]).is_err());
     assert_eq!(system.json("accounts(name='one')").await["extra"], "x");
 }

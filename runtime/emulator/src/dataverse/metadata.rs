@@ -174,6 +174,7 @@ fn attribute_type(table: &Table, at: usize, column: &Column) -> (&'static str, &
     match column.definition.kind {
         ColumnKind::Text => ("String", "StringAttributeMetadata"),
         ColumnKind::Memo => ("Memo", "MemoAttributeMetadata"),
+        ColumnKind::MultiChoice => ("Virtual", "MultiSelectPicklistAttributeMetadata"),
         ColumnKind::Int => ("Integer", "IntegerAttributeMetadata"),
         ColumnKind::Bigint => ("BigInt", "BigIntAttributeMetadata"),
         ColumnKind::Decimal => ("Decimal", "DecimalAttributeMetadata"),
@@ -262,7 +263,7 @@ fn typed_members(column: &Column) -> Map<String, Value> {
         }),
         ColumnKind::Datetime => json!({"Format": "DateAndTime", "DateTimeBehavior": {"Value": "UserLocal"}}),
         ColumnKind::Date => json!({"Format": "DateOnly", "DateTimeBehavior": {"Value": "DateOnly"}}),
-        ColumnKind::Choice | ColumnKind::Enum => {
+        ColumnKind::Choice | ColumnKind::Enum | ColumnKind::MultiChoice => {
             let options = definition
                 .options
                 .iter()
@@ -387,7 +388,7 @@ pub(super) fn csdl(catalogue: &Catalogue) -> Response {
 
 fn edm_type(kind: ColumnKind) -> &'static str {
     match kind {
-        ColumnKind::Text | ColumnKind::Memo => "Edm.String",
+        ColumnKind::Text | ColumnKind::Memo | ColumnKind::MultiChoice => "Edm.String",
         ColumnKind::Int | ColumnKind::Choice | ColumnKind::Enum => "Edm.Int32",
         ColumnKind::Bigint => "Edm.Int64",
         ColumnKind::Decimal | ColumnKind::Money => "Edm.Decimal",

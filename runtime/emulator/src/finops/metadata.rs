@@ -160,9 +160,12 @@ const fn edm_type(kind: ColumnKind) -> &'static str {
         ColumnKind::Datetime => "Edm.DateTimeOffset",
         ColumnKind::Date => "Edm.Date",
         ColumnKind::Guid => "Edm.Guid",
-        ColumnKind::Text | ColumnKind::Memo | ColumnKind::Lookup | ColumnKind::Choice | ColumnKind::Enum => {
-            "Edm.String"
-        }
+        ColumnKind::Text
+        | ColumnKind::Memo
+        | ColumnKind::Lookup
+        | ColumnKind::Choice
+        | ColumnKind::MultiChoice
+        | ColumnKind::Enum => "Edm.String",
     }
 }
 
@@ -175,7 +178,7 @@ const fn data_type(kind: ColumnKind) -> &'static str {
         ColumnKind::Date => "Date",
         ColumnKind::Guid => "Guid",
         ColumnKind::Boolean | ColumnKind::Choice | ColumnKind::Enum => "Enum",
-        ColumnKind::Text | ColumnKind::Memo | ColumnKind::Lookup => "String",
+        ColumnKind::Text | ColumnKind::Memo | ColumnKind::Lookup | ColumnKind::MultiChoice => "String",
     }
 }
 

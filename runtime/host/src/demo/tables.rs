@@ -86,6 +86,8 @@ pub(super) fn finops_empty(column: &ColumnDefinition) -> serde_json::Value {
         ColumnKind::Boolean => Value::from(false),
         ColumnKind::Datetime => Value::from("1900-01-01T00:00:00Z"),
         ColumnKind::Date => Value::from("1900-01-01"),
-        ColumnKind::Text | ColumnKind::Memo | ColumnKind::Guid | ColumnKind::Lookup => Value::from(""),
+        ColumnKind::Text | ColumnKind::Memo | ColumnKind::Guid | ColumnKind::Lookup | ColumnKind::MultiChoice => {
+            Value::from("")
+        }
     }
 }
