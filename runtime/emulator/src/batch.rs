@@ -21,6 +21,8 @@ pub(crate) struct Site {
     pub base: String,
     /// `/api/data/v9.2`, without a slash at its end.
     pub root: String,
+    /// The company in which the caller works (F&O).
+    pub company: String,
 }
 
 /// Rows that operations of a change set wrote, by Content-ID: `accounts(6a8f…)`.
@@ -66,7 +68,7 @@ fn write(
     session.observed_by(observers(inner, request));
     match inner.store.dialect {
         Dialect::Dataverse => dataverse::write(site, session, references, request),
-        Dialect::Finops => finops::write(site, session, references, request),
+        Dialect::Finops => finops::write(&inner.finops, site, session, references, request),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::cell::{self, Cell, Unfit};
 use crate::definition::{
     ColumnDefinition, ColumnKind, KeyDefinition, NO_YES, OptionDefinition, TableDefinition, TargetDefinition, no_yes,
 };
+use crate::relation::{self, Relations};
 
 /// All tables.
 #[derive(Debug, Default)]
@@ -21,6 +22,8 @@ pub(crate) struct Catalogue {
     by_set: BTreeMap<String, Arc<Table>>,
     by_name: HashMap<String, Arc<Table>>,
     pub enums: BTreeMap<String, Vec<OptionDefinition>>,
+    /// What rows refer to, by the number of their table, and under which names it is reached (F&O).
+    relations_of: HashMap<i64, Relations>,
 }
 
 /// One table.
@@ -115,7 +118,16 @@ impl Catalogue {
             );
             ensure!(catalogue.by_name.insert(name, table).is_none(), "two tables have one name");
         }
+        if dialect == Dialect::Finops {
+            catalogue.relations_of = relation::all(&catalogue);
+        }
         Ok(catalogue)
+    }
+
+    /// What the rows of a table refer to, and what refers to them (F&O).
+    pub fn relations_of(&self, table: &Table) -> &Relations {
+        static NONE: Relations = Relations::NONE;
+        self.relations_of.get(&table.number).unwrap_or(&NONE)
     }
 }
 

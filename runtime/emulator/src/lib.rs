@@ -18,6 +18,7 @@ mod fault;
 mod finops;
 mod observe;
 mod query;
+mod relation;
 mod render;
 mod server;
 mod session;
@@ -37,6 +38,7 @@ pub use definition::{
     NumberSequenceDefinition, OptionDefinition, Ownership, TableDefinition, TableFile, TargetDefinition, read_tables,
 };
 pub use fault::{FaultAction, FaultMatch, FaultRule};
+pub use finops::{Priority, ResourceLevel, ThrottleSettings};
 
 /// Which system is emulated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,6 +68,8 @@ pub(crate) struct Inner {
     pub store: store::Store,
     pub clock: Clock,
     pub faults: fault::Faults,
+    /// What an F&O keeps beside its rows.
+    pub finops: finops::State,
 }
 
 impl Emulator {
@@ -78,7 +82,9 @@ impl Emulator {
     /// [`Emulator::open`] with a time of its own.
     pub fn open_with_clock(dialect: Dialect, store: Option<&Path>, clock: Clock) -> anyhow::Result<Self> {
         let store = store::Store::open(dialect, store, clock.clone())?;
-        let emulator = Self { inner: Arc::new(Inner { store, clock, faults: fault::Faults::default() }) };
+        let emulator = Self {
+            inner: Arc::new(Inner { store, clock, faults: fault::Faults::default(), finops: finops::State::default() }),
+        };
         emulator.define(&catalogue::link_package(dialect))?;
         Ok(emulator)
     }
@@ -154,6 +160,11 @@ impl Emulator {
     /// Makes every delta link that was given out until now too old (Dataverse).
     pub fn expire_delta_links(&self) -> anyhow::Result<()> {
         dataverse::expire_links(&self.inner.store)
+    }
+
+    /// Throttling (F&O). Off until it is set.
+    pub fn set_throttling(&self, settings: ThrottleSettings) {
+        self.inner.finops.throttle.set(settings);
     }
 
     /// Answers requests until `shutdown` resolves, then finishes those under way and leaves the store in one file.

@@ -142,7 +142,7 @@ impl Filter {
         unknown.map_or(Ok(Self { expression, paths }), |name| Err(QueryError::Property(name)))
     }
 
-    fn matches(&self, connection: &Connection, cells: &[&str]) -> bool {
+    pub fn matches(&self, connection: &Connection, cells: &[&str]) -> bool {
         filter::matches(&self.expression, &|name| match self.paths.get(name) {
             Some(path) => path.value(connection, cells),
             None => Literal::Null,
@@ -452,7 +452,7 @@ impl Query<'_> {
 }
 
 /// Nulls come first, as in SQL.
-fn order_of(a: &Literal, b: &Literal) -> Ordering {
+pub(crate) fn order_of(a: &Literal, b: &Literal) -> Ordering {
     match (a, b) {
         (Literal::Null, Literal::Null) => Ordering::Equal,
         (Literal::Null, _) => Ordering::Less,

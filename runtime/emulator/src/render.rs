@@ -22,6 +22,8 @@ pub(crate) struct Selection {
     pub expansions: Vec<Expansion>,
     /// Formatted values and lookup names beside the values (Dataverse).
     pub annotations: bool,
+    /// What stands behind navigation properties (F&O).
+    pub related: Vec<crate::finops::expand::Related>,
 }
 
 /// A row behind a lookup that is wanted with each row.
@@ -143,6 +145,9 @@ pub(crate) fn write_row(
                 write_row(out, around, &expansion.table, &inner, row.stamp(), &expansion.selection)?;
             }
         }
+    }
+    if !selection.related.is_empty() {
+        crate::finops::expand::write(out, around, table, cells, &selection.related)?;
     }
     out.push(b'}');
     Ok(())

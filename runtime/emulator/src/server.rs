@@ -135,18 +135,13 @@ fn route(inner: &Inner, request: &Request) -> Response {
         return front_page(inner);
     }
     let host = header(&request.headers, "host").unwrap_or("localhost");
-    let root = match inner.store.dialect {
-        Dialect::Dataverse => dataverse::root(path),
-        Dialect::Finops if path.starts_with("/metadata") => {
-            let site = Site { base: format!("http://{host}"), root: "/metadata".to_owned() };
-            return finops::describe(&inner.store, &site, request);
-        }
-        Dialect::Finops => finops::root(path),
-    };
-    let Some(root) = root else {
-        return batch::error(inner.store.dialect, 404, "0x80060888", &format!("There is nothing at {path}."));
-    };
-    let site = Site { base: format!("http://{host}"), root: root.to_owned() };
+    let nothing = || batch::error(inner.store.dialect, 404, "0x80060888", &format!("There is nothing at {path}."));
+    let base = format!("http://{host}");
+    if inner.store.dialect == Dialect::Finops {
+        return finops::answer(inner, &base, request).unwrap_or_else(nothing);
+    }
+    let Some(root) = dataverse::root(path) else { return nothing() };
+    let site = Site { base, root: root.to_owned(), company: String::new() };
     if path[root.len()..].eq_ignore_ascii_case("/$batch") {
         return if request.method == "POST" {
             batch::whole(inner, &site, request)
@@ -198,7 +193,10 @@ fn own_route(inner: &Inner, path: &str, request: &Request) -> Response {
             Ok(()) => exchange::no_content(204),
             Err(error) => refuse(500, error.to_string()),
         },
-        _ => refuse(404, format!("{} {} is not known", request.method, request.url)),
+        _ => match finops::own_route(inner, path, request).filter(|_| inner.store.dialect == Dialect::Finops) {
+            Some(outcome) => outcome.unwrap_or_else(|message| refuse(400, message)),
+            None => refuse(404, format!("{} {} is not known", request.method, request.url)),
+        },
     }
 }
 

@@ -192,9 +192,9 @@ impl<'c> Session<'c> {
         }
         if table.dialect == Dialect::Dataverse {
             self.transaction.prepare_cached("DELETE FROM tombstone WHERE key = ?1")?.execute([&key])?;
-            for (place, target) in links(table, &cells) {
-                self.add_link(target, id, place)?;
-            }
+        }
+        for (place, target) in links(&self.catalogue, table, &cells) {
+            self.add_link(target, id, place)?;
         }
         if RECEIPTS.iter().any(|(set, _)| *set == table.set()) {
             let names = RECEIPTS.iter().filter_map(|(_, column)| table.property(column)).next();
@@ -276,14 +276,12 @@ impl<'c> Session<'c> {
                 self.add_alternate(number, &key, row.id)?;
             }
         }
-        if table.dialect == Dialect::Dataverse {
-            let (old, new) = (links(table, &before), links(table, &cells));
-            for (place, target) in old.iter().filter(|link| !new.contains(link)) {
-                self.remove_link(*target, row.id, *place)?;
-            }
-            for (place, target) in new.iter().filter(|link| !old.contains(link)) {
-                self.add_link(*target, row.id, *place)?;
-            }
+        let (old, new) = (links(&self.catalogue, table, &before), links(&self.catalogue, table, &cells));
+        for (place, target) in old.iter().filter(|link| !new.contains(link)) {
+            self.remove_link(*target, row.id, *place)?;
+        }
+        for (place, target) in new.iter().filter(|link| !old.contains(link)) {
+            self.add_link(*target, row.id, *place)?;
         }
         let data = cell::join(cells.iter().map(AsRef::as_ref));
         self.transaction
@@ -310,13 +308,13 @@ impl<'c> Session<'c> {
             if let Some(target) = target {
                 self.unlink(table, target, row.id)?;
             }
-            for (place, target) in links(table, &cells) {
-                self.remove_link(target, row.id, place)?;
-            }
             let version = self.next();
             self.transaction
                 .prepare_cached("INSERT OR REPLACE INTO tombstone(key, number, version) VALUES (?1, ?2, ?3)")?
                 .execute(params![key, table.number, version])?;
+        }
+        for (place, target) in links(&self.catalogue, table, &cells) {
+            self.remove_link(target, row.id, place)?;
         }
         for number in 0..table.alternate_keys.len() {
             if let Some(key) = table.alternate_key(number, &cells) {
@@ -509,8 +507,12 @@ fn column_number(place: usize) -> i64 {
     i64::try_from(place).unwrap_or(i64::MAX)
 }
 
-/// The lookups of a row that point somewhere.
-fn links<C: AsRef<str>>(table: &Table, cells: &[C]) -> Vec<(usize, Uuid)> {
+/// What a row points to: by its lookups, or on F&O by its relations, which are counted for themselves.
+pub(crate) fn links<C: AsRef<str>>(catalogue: &Catalogue, table: &Table, cells: &[C]) -> Vec<(usize, Uuid)> {
+    if table.dialect == Dialect::Finops {
+        let relations = catalogue.relations_of(table).to.iter();
+        return relations.filter_map(|relation| Some((relation.number, relation.mark(table, cells)?))).collect();
+    }
     table
         .columns
         .iter()

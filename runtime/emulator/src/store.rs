@@ -202,6 +202,9 @@ impl Store {
             }
         }
         let after = Arc::new(load_catalogue(&transaction, self.dialect)?);
+        for table in after.tables().filter(|table| has_other_relations(&before, &after, table)) {
+            mark_again(&transaction, &after, table)?;
+        }
         for name in &grown {
             if let Some(table) = after.by_name(name) {
                 index_again(&transaction, table).with_context(|| format!("the rows of {name} do not fit its keys"))?;
@@ -269,6 +272,47 @@ fn index_again(connection: &Connection, table: &Table) -> anyhow::Result<()> {
         Ok(true)
     })?;
     Ok(())
+}
+
+/// Whether rows of a table refer to others in another way than before (F&O).
+fn has_other_relations(before: &Catalogue, after: &Catalogue, table: &Table) -> bool {
+    let shape = |catalogue: &Catalogue, table: &Table| {
+        let to = catalogue.relations_of(table).to.iter();
+        to.map(|relation| (relation.target.number, relation.pairs.clone(), relation.company)).collect::<Vec<_>>()
+    };
+    let wanted = shape(after, table);
+    before.by_number(table.number).map_or(!wanted.is_empty(), |known| shape(before, known) != wanted)
+}
+
+/// Writes down anew to what the rows of a table refer.
+fn mark_again(connection: &Connection, catalogue: &Catalogue, table: &Table) -> anyhow::Result<()> {
+    let (first, last) = places(table);
+    if !has_rows(connection, table)? {
+        return Ok(());
+    }
+    connection.execute("DELETE FROM link WHERE row > ?1 AND row <= ?2", [first, last])?;
+    let mut insert = connection.prepare("INSERT OR IGNORE INTO link VALUES (?1, ?2, ?3)")?;
+    scan(connection, table, 0, i64::MAX, false, &mut |id, _, data| {
+        let mut cells = Vec::new();
+        table.cells(data, &mut cells);
+        for (place, target) in crate::session::links(catalogue, table, &cells) {
+            insert.execute(params![target.as_bytes().as_slice(), id, i64::try_from(place).unwrap_or(i64::MAX)])?;
+        }
+        Ok(true)
+    })?;
+    Ok(())
+}
+
+/// Keeps a setting with what else a transaction writes.
+pub(crate) fn put_setting(connection: &Connection, name: &str, value: i64) -> rusqlite::Result<()> {
+    connection.prepare_cached("INSERT OR REPLACE INTO setting VALUES (?1, ?2)")?.execute(params![name, value])?;
+    Ok(())
+}
+
+/// Whether a table holds anything.
+pub(crate) fn has_rows(connection: &Connection, table: &Table) -> rusqlite::Result<bool> {
+    let (first, last) = places(table);
+    connection.prepare_cached("SELECT 1 FROM row WHERE id > ?1 AND id <= ?2 LIMIT 1")?.exists([first, last])
 }
 
 pub(crate) fn setting<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> rusqlite::Result<Option<T>> {

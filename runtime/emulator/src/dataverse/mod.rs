@@ -252,7 +252,7 @@ pub(super) fn selection(
     let expansions =
         query::expand(around.catalogue, table, &resource.list("$expand")).map_err(|error| error.dataverse(table))?;
     let annotations = exchange::preference(request, "odata.include-annotations").is_some();
-    Ok(Selection { columns, expansions, annotations })
+    Ok(Selection { columns, expansions, annotations, related: Vec::new() })
 }
 
 fn query_of<'a>(
