@@ -11,8 +11,9 @@ use uuid::Uuid;
 
 use crate::Dialect;
 use crate::cell::{self, Cell, Unfit};
+use crate::dataverse::system;
 use crate::definition::{
-    ColumnDefinition, ColumnKind, KeyDefinition, NO_YES, OptionDefinition, TableDefinition, TargetDefinition, no_yes,
+    ColumnDefinition, ColumnKind, DeleteBehavior, KeyDefinition, NO_YES, OptionDefinition, TableDefinition, TargetDefinition, no_yes,
 };
 use crate::relation::{self, Relations};
 
@@ -21,9 +22,27 @@ use crate::relation::{self, Relations};
 pub(crate) struct Catalogue {
     by_set: BTreeMap<String, Arc<Table>>,
     by_name: HashMap<String, Arc<Table>>,
+    /// Relationships by the table that lookups point to (Dataverse).
+    relations: HashMap<String, Vec<Arc<Relation>>>,
     pub enums: BTreeMap<String, Vec<OptionDefinition>>,
     /// What rows refer to, by the number of their table, and under which names it is reached (F&O).
     relations_of: HashMap<i64, Relations>,
+}
+
+/// A lookup and one table that it may point to, seen from both sides (Dataverse).
+#[derive(Debug)]
+pub(crate) struct Relation {
+    pub schema_name: String,
+    /// Logical name of the table with the lookup, and the lookup's place in it.
+    pub referencing: String,
+    pub column: usize,
+    /// What `@odata.bind` and `$expand` call the row that is pointed to.
+    pub navigation: String,
+    /// Logical name of the table that is pointed to.
+    pub referenced: String,
+    /// What that table calls the rows that point to it.
+    pub collection: String,
+    pub on_delete: DeleteBehavior,
 }
 
 /// One table.
@@ -35,7 +54,7 @@ pub(crate) struct Table {
     pub definition: TableDefinition,
     pub columns: Vec<Column>,
     by_property: HashMap<String, usize>,
-    navigation: HashMap<String, (usize, String)>,
+    navigation: HashMap<String, (usize, Vec<String>)>,
     /// The id column (Dataverse).
     pub primary_id: Option<usize>,
     /// Key columns (F&O).
@@ -59,6 +78,8 @@ pub(crate) struct Column {
     /// `"name":`, ready to be written.
     pub label: String,
     pub empty: Cell,
+    /// A lookup of which the store knows what points where (Dataverse).
+    pub linked: bool,
 }
 
 /// Columns that the system fills itself (Dataverse).
@@ -69,6 +90,17 @@ pub(crate) struct ServerColumns {
     pub modified: Option<usize>,
     pub state: Option<usize>,
     pub status: Option<usize>,
+    /// What takes the place of `createdon` when a row is created.
+    pub overridden_created: Option<usize>,
+    pub created_by: Option<usize>,
+    pub modified_by: Option<usize>,
+    pub owner: Option<usize>,
+    pub owning_user: Option<usize>,
+    pub owning_team: Option<usize>,
+    pub owning_business_unit: Option<usize>,
+    pub organization: Option<usize>,
+    pub currency: Option<usize>,
+    pub exchange_rate: Option<usize>,
 }
 
 impl ServerColumns {
@@ -95,6 +127,56 @@ impl Catalogue {
         self.tables().find(|table| table.number == number)
     }
 
+    /// The relationships in which lookups point to a table (Dataverse).
+    pub fn relations_to(&self, table: &str) -> &[Arc<Relation>] {
+        self.relations.get(table).map_or(&[], Vec::as_slice)
+    }
+
+    /// All relationships (Dataverse).
+    pub fn relations(&self) -> impl Iterator<Item = &Arc<Relation>> {
+        let tables = self.tables().map(|table| table.name()).chain([OWNER]);
+        tables.flat_map(|table| self.relations_to(table))
+    }
+
+    /// The rows that point to a row of `table`, by what the table calls them (Dataverse).
+    pub fn collection(&self, table: &str, name: &str) -> Option<(&Arc<Relation>, &Arc<Table>)> {
+        let relation = self.relations_to(table).iter().find(|relation| relation.collection == name)?;
+        Some((relation, self.by_name(&relation.referencing)?))
+    }
+
+    fn relate(&mut self) {
+        let mut relations: HashMap<String, Vec<Arc<Relation>>> = HashMap::new();
+        for table in self.by_set.values() {
+            for (place, column) in table.columns.iter().enumerate() {
+                // Users and teams are owners both, and what they own is one relationship.
+                let is_owner = column.definition.name == "ownerid" && column.definition.targets.len() > 1;
+                for (target, navigation) in targets(&column.definition).take(if is_owner { 1 } else { usize::MAX }) {
+                    let (schema_name, mut collection) =
+                        system::relationship_names(table.name(), table.set(), &column.definition.name, target);
+                    let referenced = if is_owner { OWNER } else { target.table.as_str() };
+                    let of_target = relations.entry(referenced.to_owned()).or_default();
+                    if of_target.iter().any(|other| other.collection == collection) {
+                        collection = format!("{collection}_{}", column.definition.name);
+                    }
+                    of_target.push(Arc::new(Relation {
+                        schema_name,
+                        referencing: table.name().to_owned(),
+                        column: place,
+                        navigation: navigation.to_owned(),
+                        referenced: referenced.to_owned(),
+                        collection,
+                        on_delete: target.on_delete.unwrap_or(if column.definition.required {
+                            DeleteBehavior::Restrict
+                        } else {
+                            DeleteBehavior::RemoveLink
+                        }),
+                    }));
+                }
+            }
+        }
+        self.relations = relations;
+    }
+
     /// Compiles the definitions with their numbers.
     pub fn new(dialect: Dialect, definitions: Vec<(i64, TableDefinition)>) -> anyhow::Result<Self> {
         let mut catalogue = Self::default();
@@ -118,8 +200,9 @@ impl Catalogue {
             );
             ensure!(catalogue.by_name.insert(name, table).is_none(), "two tables have one name");
         }
-        if dialect == Dialect::Finops {
-            catalogue.relations_of = relation::all(&catalogue);
+        match dialect {
+            Dialect::Dataverse => catalogue.relate(),
+            Dialect::Finops => catalogue.relations_of = relation::all(&catalogue),
         }
         Ok(catalogue)
     }
@@ -146,6 +229,7 @@ impl Table {
                     label: format!("\"{property}\":"),
                     property,
                     empty: cell::empty(dialect, column),
+                    linked: dialect == Dialect::Dataverse && system::is_linked(column),
                     definition: column.clone(),
                 }
             })
@@ -156,6 +240,7 @@ impl Table {
         let alternate_keys = definition
             .alternate_keys
             .iter()
+            .filter(|key| !key.failed)
             .map(|key| Ok((key.name.clone(), key.columns.iter().map(known).collect::<anyhow::Result<Vec<_>>>()?)))
             .collect::<anyhow::Result<Vec<_>>>()?;
         ensure!(dialect == Dialect::Dataverse || !key.is_empty(), "it has no key");
@@ -168,19 +253,24 @@ impl Table {
                 modified: index(MODIFIED),
                 state: index("statecode"),
                 status: index("statuscode"),
+                overridden_created: index("overriddencreatedon"),
+                created_by: index("createdby"),
+                modified_by: index("modifiedby"),
+                owner: index("ownerid"),
+                owning_user: index("owninguser"),
+                owning_team: index("owningteam"),
+                owning_business_unit: index("owningbusinessunit"),
+                organization: index("organizationid"),
+                currency: index("transactioncurrencyid"),
+                exchange_rate: index("exchangerate"),
             },
         };
-        let navigation = definition
-            .columns
-            .iter()
-            .enumerate()
-            .flat_map(|(at, column)| {
-                column.targets.iter().map(move |target| {
-                    let name = target.navigation_property.as_deref().unwrap_or(&column.name);
-                    (name.to_owned(), (at, target.table.clone()))
-                })
-            })
-            .collect();
+        let mut navigation: HashMap<String, (usize, Vec<String>)> = HashMap::new();
+        for (at, column) in definition.columns.iter().enumerate() {
+            for (target, name) in targets(column) {
+                navigation.entry(name.to_owned()).or_insert_with(|| (at, Vec::new())).1.push(target.table.clone());
+            }
+        }
         Ok(Self {
             dialect,
             number,
@@ -211,9 +301,20 @@ impl Table {
         self.by_property.get(name).copied()
     }
 
-    /// The lookup column behind a navigation property, and the table it points to.
+    /// The lookup column behind a navigation property, and the table it points to: the first of them when there are
+    /// more, as an owner is a user or a team.
     pub fn navigation(&self, name: &str) -> Option<(usize, &str)> {
-        self.navigation.get(name).map(|(at, table)| (*at, table.as_str()))
+        self.navigation.get(name).and_then(|(at, tables)| Some((*at, tables.first()?.as_str())))
+    }
+
+    /// The tables that a navigation property may point to.
+    pub fn navigation_targets(&self, name: &str) -> &[String] {
+        self.navigation.get(name).map_or(&[], |(_, tables)| tables.as_slice())
+    }
+
+    /// The lookup column with this logical name, or any column.
+    pub fn column(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column.definition.name == name)
     }
 
     /// Raises a JSON value to a cell of one of the columns.
@@ -312,8 +413,10 @@ impl Table {
     }
 }
 
+/// What users and teams are together (Dataverse).
+pub(crate) const OWNER: &str = "owner";
 pub(crate) const VERSION: &str = "versionnumber";
-const CREATED: &str = "createdon";
+pub(crate) const CREATED: &str = "createdon";
 const MODIFIED: &str = "modifiedon";
 
 /// The feed of row changes that the link installs on F&O.
@@ -344,11 +447,8 @@ pub(crate) fn completed(dialect: Dialect, mut definition: TableDefinition) -> Ta
             let id = definition.primary_id.clone().unwrap_or_else(|| format!("{}id", definition.name));
             add(&mut definition, column(&id, ColumnKind::Guid));
             definition.primary_id = Some(id);
-            for (name, kind) in
-                [(CREATED, ColumnKind::Datetime), (MODIFIED, ColumnKind::Datetime), (VERSION, ColumnKind::Bigint)]
-            {
-                add(&mut definition, ColumnDefinition { read_only: true, ..column(name, kind) });
-            }
+            let is_bookkeeping = LINK_PACKAGE.contains(&definition.set.as_str());
+            system::complete(&mut definition, is_bookkeeping);
             for own in &mut definition.columns {
                 if own.kind == ColumnKind::Lookup && own.targets.is_empty() {
                     // A lookup to nowhere cannot be set; it still can be read.

@@ -86,6 +86,9 @@ impl Emulator {
             inner: Arc::new(Inner { store, clock, faults: fault::Faults::default(), finops: finops::State::default() }),
         };
         emulator.define(&catalogue::link_package(dialect))?;
+        if dialect == Dialect::Dataverse {
+            emulator.define(&dataverse::system::tables())?;
+        }
         Ok(emulator)
     }
 
@@ -117,6 +120,21 @@ impl Emulator {
             }
             anyhow::Ok(count)
         })
+    }
+
+    /// Adds the rows that every organization starts with (Dataverse). Once: what was changed since stays changed.
+    fn found(&self) -> anyhow::Result<()> {
+        if self.dialect() == Dialect::Finops || self.inner.store.setting("founded")?.is_some() {
+            return Ok(());
+        }
+        let own = catalogue::completed(self.dialect(), dataverse::system::currency());
+        let catalogue = self.inner.store.catalogue();
+        let has_own_currencies = catalogue.by_name(&own.name).is_some_and(|table| table.definition != own);
+        for (set, row) in dataverse::system::rows(!has_own_currencies) {
+            self.seed(set, vec![row])?;
+        }
+        self.inner.store.set_setting("founded", 1)?;
+        Ok(())
     }
 
     /// All rows of a set as they would be read, in the order in which they were added.
@@ -173,6 +191,7 @@ impl Emulator {
         listener: tokio::net::TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> anyhow::Result<()> {
+        self.found()?;
         server::serve(Arc::clone(&self.inner), listener, shutdown).await
     }
 }

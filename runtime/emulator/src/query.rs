@@ -555,9 +555,7 @@ fn by_keys(connection: &Connection, table: &Table, equal: &[(usize, &Literal)]) 
 
 fn by_links(connection: &Connection, table: &Table, equal: &[(usize, &Literal)]) -> rusqlite::Result<Option<Vec<i64>>> {
     for (column, value) in equal {
-        if let (ColumnKind::Lookup, Literal::Guid(id)) = (table.columns[*column].definition.kind, value)
-            && table.dialect == Dialect::Dataverse
-        {
+        if let (true, Literal::Guid(id)) = (table.columns[*column].linked, value) {
             let links = store::links_to(connection, *id, LINKED_MAX + 1)?;
             if links.len() <= LINKED_MAX {
                 let own = |place: &i64| place >> PLACE_BITS == table.number;

@@ -517,7 +517,7 @@ pub(crate) fn links<C: AsRef<str>>(catalogue: &Catalogue, table: &Table, cells: 
         .columns
         .iter()
         .enumerate()
-        .filter(|(_, column)| column.definition.kind == crate::ColumnKind::Lookup)
+        .filter(|(_, column)| column.linked)
         .filter_map(|(place, _)| Some((place, table.id_of(&cells[place])?)))
         .collect()
 }

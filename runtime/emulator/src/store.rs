@@ -224,6 +224,10 @@ impl Store {
         }
     }
 
+    pub fn setting(&self, name: &str) -> rusqlite::Result<Option<i64>> {
+        self.read(|connection| setting(connection, name))
+    }
+
     pub fn set_setting(&self, name: &str, value: i64) -> rusqlite::Result<()> {
         let guard = lock(&self.writer);
         guard.connection.execute("INSERT OR REPLACE INTO setting VALUES (?1, ?2)", params![name, value])?;

@@ -4,6 +4,7 @@
 
 mod delta;
 mod metadata;
+pub(crate) mod system;
 mod write;
 
 use std::sync::Arc;
@@ -234,10 +235,10 @@ fn service_document(site: &Site, catalogue: &Catalogue) -> Response {
 }
 
 fn who_am_i(site: &Site) -> Response {
-    let id = |name: &str| Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes());
     let body = serde_json::json!({
         "@odata.context": format!("{}{}/$metadata#Microsoft.Dynamics.CRM.WhoAmIResponse", site.base, site.root),
-        "BusinessUnitId": id("business unit"), "UserId": id("user"), "OrganizationId": id("organization"),
+        "BusinessUnitId": system::business_unit_id(), "UserId": system::user_id(),
+        "OrganizationId": system::organization_id(),
     });
     json(200, body.to_string().into_bytes())
 }

@@ -226,7 +226,7 @@ impl Write<'_, '_> {
     }
 
     fn bind(&self, table: &Arc<Table>, navigation: &str, value: &str, cells: &mut [Cell]) -> Result<usize, Response> {
-        let Some((at, target)) = table.navigation(navigation) else {
+        let Some((at, _)) = table.navigation(navigation) else {
             let message = format!(
                 "An undeclared property '{navigation}' which only has property annotations in the payload but no \
                  property value was found in the payload. In OData, only declared navigation properties and declared \
@@ -248,7 +248,7 @@ impl Write<'_, '_> {
         let resource = url::parse(&path).map_err(|_| malformed())?;
         let [segment] = resource.segments.as_slice() else { return Err(malformed()) };
         let linked = self.session.catalogue.by_set(&segment.name).ok_or_else(|| no_such_set(&segment.name))?;
-        if linked.name() != target {
+        if !table.navigation_targets(navigation).iter().any(|target| target == linked.name()) {
             return Err(payload(&format!("'{navigation}' cannot refer to a row of {}.", segment.name)));
         }
         let locator = Locator::new(linked, &segment.key)?;
