@@ -13,7 +13,8 @@ use crate::Dialect;
 use crate::cell::{self, Cell, Unfit};
 use crate::dataverse::system;
 use crate::definition::{
-    ColumnDefinition, ColumnKind, DeleteBehavior, KeyDefinition, NO_YES, OptionDefinition, TableDefinition, TargetDefinition, no_yes,
+    ColumnDefinition, ColumnKind, DeleteBehavior, KeyDefinition, NO_YES, OptionDefinition, TableDefinition,
+    TargetDefinition, no_yes,
 };
 use crate::relation::{self, Relations};
 
@@ -84,6 +85,7 @@ pub(crate) struct Column {
 
 /// Columns that the system fills itself (Dataverse).
 #[derive(Debug, Default, Clone, Copy)]
+#[allow(dead_code, reason = "definitions come before what sets the columns")]
 pub(crate) struct ServerColumns {
     pub version: Option<usize>,
     pub created: Option<usize>,
@@ -138,6 +140,7 @@ impl Catalogue {
         tables.flat_map(|table| self.relations_to(table))
     }
 
+    #[allow(dead_code, reason = "definitions come before what follows them")]
     /// The rows that point to a row of `table`, by what the table calls them (Dataverse).
     pub fn collection(&self, table: &str, name: &str) -> Option<(&Arc<Relation>, &Arc<Table>)> {
         let relation = self.relations_to(table).iter().find(|relation| relation.collection == name)?;
@@ -178,9 +181,15 @@ impl Catalogue {
     }
 
     /// Compiles the definitions with their numbers.
-    pub fn new(dialect: Dialect, definitions: Vec<(i64, TableDefinition)>) -> anyhow::Result<Self> {
-        let mut catalogue = Self::default();
-        catalogue.enums.insert(NO_YES.to_owned(), no_yes());
+    pub fn new(
+        dialect: Dialect,
+        definitions: Vec<(i64, TableDefinition)>,
+        choices: Vec<(String, Vec<OptionDefinition>)>,
+    ) -> anyhow::Result<Self> {
+        let mut catalogue = Self { enums: choices.into_iter().collect(), ..Self::default() };
+        if dialect == Dialect::Finops {
+            catalogue.enums.insert(NO_YES.to_owned(), no_yes());
+        }
         for (number, definition) in definitions {
             for column in &definition.columns {
                 if let Some(name) = &column.enumeration

@@ -18,6 +18,7 @@ mod fault;
 mod finops;
 mod observe;
 mod query;
+mod redefine;
 mod relation;
 mod render;
 mod server;

@@ -31,6 +31,8 @@ pub(crate) struct Session<'c> {
     receipt: Option<String>,
     now: Cell,
     observers: Vec<Box<dyn Observer>>,
+    /// Whether tables were defined here, so that others have to learn of them.
+    pub redefined: bool,
 }
 
 impl Operation {
@@ -91,6 +93,7 @@ impl<'c> Session<'c> {
             applied: Vec::new(),
             receipt: None,
             now: Cow::Owned(now),
+            redefined: false,
             observers: Vec::new(),
         }
     }

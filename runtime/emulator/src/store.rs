@@ -22,6 +22,7 @@ pub(crate) const PLACE_BITS: u32 = 40;
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS setting(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS definition(number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, json TEXT NOT NULL);
+    CREATE TABLE IF NOT EXISTS choice(name TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS row(id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, version INTEGER NOT NULL,
         number INTEGER NOT NULL, data TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS alternate(key BLOB PRIMARY KEY, row INTEGER NOT NULL) WITHOUT ROWID;
@@ -165,7 +166,11 @@ impl Store {
         // Read here and not before: tables may have been defined while we waited.
         let mut session = Session::new(transaction, self.catalogue(), self.clock.clone(), *counter, recorded);
         let result = work(&mut session)?;
+        let redefined = session.redefined.then(|| Arc::clone(&session.catalogue));
         *counter = session.commit()?;
+        if let Some(catalogue) = redefined {
+            *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = catalogue;
+        }
         Ok(result)
     }
 
@@ -192,11 +197,7 @@ impl Store {
             if known.is_some_and(|table| table.definition == merged) {
                 continue;
             }
-            let json = serde_json::to_string(&merged)?;
-            transaction.execute(
-                "INSERT INTO definition(name, json) VALUES (?1, ?2) ON CONFLICT(name) DO UPDATE SET json = excluded.json",
-                params![merged.name, json],
-            )?;
+            put_definition(&transaction, &merged)?;
             if known.is_some_and(|table| table.definition.alternate_keys != merged.alternate_keys) {
                 grown.push(merged.name);
             }
@@ -247,7 +248,17 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn load_catalogue(connection: &Connection, dialect: Dialect) -> anyhow::Result<Catalogue> {
+/// Keeps a definition in place of the one with its name.
+pub(crate) fn put_definition(connection: &Connection, definition: &crate::TableDefinition) -> anyhow::Result<()> {
+    let json = serde_json::to_string(definition)?;
+    connection.execute(
+        "INSERT INTO definition(name, json) VALUES (?1, ?2) ON CONFLICT(name) DO UPDATE SET json = excluded.json",
+        params![definition.name, json],
+    )?;
+    Ok(())
+}
+
+pub(crate) fn load_catalogue(connection: &Connection, dialect: Dialect) -> anyhow::Result<Catalogue> {
     let mut statement = connection.prepare("SELECT number, json FROM definition ORDER BY number")?;
     let rows = statement.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
     let mut definitions = Vec::new();
@@ -255,10 +266,17 @@ fn load_catalogue(connection: &Connection, dialect: Dialect) -> anyhow::Result<C
         let (number, json) = row?;
         definitions.push((number, serde_json::from_str(&json).context("a stored definition cannot be read")?));
     }
-    Catalogue::new(dialect, definitions)
+    let mut statement = connection.prepare("SELECT name, json FROM choice ORDER BY name")?;
+    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    let mut choices = Vec::new();
+    for row in rows {
+        let (name, json) = row?;
+        choices.push((name, serde_json::from_str(&json).context("a stored choice cannot be read")?));
+    }
+    Catalogue::new(dialect, definitions, choices)
 }
 
-fn index_again(connection: &Connection, table: &Table) -> anyhow::Result<()> {
+pub(crate) fn index_again(connection: &Connection, table: &Table) -> anyhow::Result<()> {
     let number = u32::try_from(table.number)?;
     connection.execute(
         "DELETE FROM alternate WHERE key >= ?1 AND key < ?2",

@@ -425,7 +425,19 @@ async fn tables_describe_themselves() {
     let names = all["value"].as_array().expect("list").iter().map(|one| one["EntitySetName"].as_str().expect("set"));
     assert_eq!(
         names.collect::<Vec<_>>(),
-        ["accounts", "cdm_companies", "contacts", "dualwright_fences", "dualwright_receipts", "orders"]
+        [
+            "accounts",
+            "businessunits",
+            "cdm_companies",
+            "contacts",
+            "dualwright_fences",
+            "dualwright_receipts",
+            "orders",
+            "organizations",
+            "systemusers",
+            "teams",
+            "transactioncurrencies"
+        ]
     );
     let root = "EntityDefinitions(LogicalName='account')";
     let attributes = system.json(&format!("{root}/Attributes")).await;
@@ -479,6 +491,6 @@ async fn tables_describe_themselves() {
     assert_eq!(system.get(&format!("{root}/NoSuch")).await.status, 404);
     assert!(system.get("$metadata").await.text.contains("<EntitySet Name=\"accounts\""));
     assert_eq!(system.json("/").await["system"], "dataverse");
-    assert_eq!(system.json("").await["value"].as_array().map(Vec::len), Some(6));
+    assert_eq!(system.json("").await["value"].as_array().map(Vec::len), Some(11));
     assert!(system.json("WhoAmI").await["UserId"].is_string());
 }

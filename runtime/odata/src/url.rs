@@ -189,6 +189,10 @@ impl Resource {
 /// Splits at commas outside quotes and brackets; blanks around items and empty items are dropped.
 #[must_use]
 pub fn split_list(text: &str) -> Vec<&str> {
+    split_at(text, b',')
+}
+
+fn split_at(text: &str, separator: u8) -> Vec<&str> {
     let mut items = Vec::new();
     let (mut start, mut depth, mut quoted) = (0, 0_usize, false);
     for (at, byte) in text.bytes().enumerate() {
@@ -196,7 +200,7 @@ pub fn split_list(text: &str) -> Vec<&str> {
             b'\'' => quoted = !quoted,
             b'(' if !quoted => depth += 1,
             b')' if !quoted => depth = depth.saturating_sub(1),
-            b',' if !quoted && depth == 0 => {
+            _ if byte == separator && !quoted && depth == 0 => {
                 items.push(text[start..at].trim());
                 start = at + 1;
             }
@@ -206,6 +210,18 @@ pub fn split_list(text: &str) -> Vec<&str> {
     items.push(text[start..].trim());
     items.retain(|item| !item.is_empty());
     items
+}
+
+/// Splits the options inside brackets, `$select=a,b;$filter=c eq ';'`, into names and values.
+#[must_use]
+pub fn split_options(text: &str) -> Vec<(&str, &str)> {
+    split_at(text, b';')
+        .into_iter()
+        .map(|option| match option.split_once('=') {
+            Some((name, value)) => (name.trim(), value.trim()),
+            None => (option, ""),
+        })
+        .collect()
 }
 
 #[cfg(test)]

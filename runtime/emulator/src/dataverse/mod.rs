@@ -185,8 +185,12 @@ fn read_resource(
     let resource = resource(site, &request.url)?;
     let Some((first, rest)) = resource.segments.split_first() else { return Ok(service_document(site, catalogue)) };
     match first.name.as_str() {
-        "EntityDefinitions" => return metadata::read(catalogue, site, &resource),
-        "$metadata" => return Ok(metadata::csdl(catalogue)),
+        "$metadata" => {
+            let annotated = resource.option("annotations") == Some("true")
+                || exchange::preference(request, "odata.include-annotations").is_some();
+            return Ok(metadata::csdl(catalogue, annotated));
+        }
+        _ if metadata::is_about_definitions(&resource) => return metadata::read(catalogue, site, &resource),
         "WhoAmI" => return Ok(who_am_i(site)),
         "RetrieveVersion" => return Ok(json(200, br#"{"Version":"9.2.0.0"}"#.to_vec())),
         _ => {}

@@ -109,9 +109,11 @@ pub(crate) fn complete(definition: &mut TableDefinition, is_bookkeeping: bool) {
             definition.columns.push(new);
         }
     };
-    for (name, kind) in
-        [("createdon", ColumnKind::Datetime), ("modifiedon", ColumnKind::Datetime), ("versionnumber", ColumnKind::Bigint)]
-    {
+    for (name, kind) in [
+        ("createdon", ColumnKind::Datetime),
+        ("modifiedon", ColumnKind::Datetime),
+        ("versionnumber", ColumnKind::Bigint),
+    ] {
         add(read_only(column(name, kind)));
     }
     if ownership == Ownership::None {
@@ -130,7 +132,10 @@ pub(crate) fn complete(definition: &mut TableDefinition, is_bookkeeping: bool) {
         add(ColumnDefinition { create_only: name.starts_with("import"), ..column(name, ColumnKind::Int) });
     }
     if ownership != Ownership::Business {
-        add(ColumnDefinition { options: options(&[("Active", 0), ("Inactive", 1)]), ..column("statecode", ColumnKind::Choice) });
+        add(ColumnDefinition {
+            options: options(&[("Active", 0), ("Inactive", 1)]),
+            ..column("statecode", ColumnKind::Choice)
+        });
         add(ColumnDefinition {
             options: [("Active", 1, 0), ("Inactive", 2, 1)]
                 .map(|(name, value, state)| OptionDefinition { name: name.to_owned(), value, state: Some(state) })
@@ -277,7 +282,11 @@ pub(crate) fn currency() -> TableDefinition {
             text("currencyname", 100, true),
             text("isocurrencycode", 5, true),
             text("currencysymbol", 13, true),
-            ColumnDefinition { min: Some(0.into()), max: Some(10.into()), ..column("currencyprecision", ColumnKind::Int) },
+            ColumnDefinition {
+                min: Some(0.into()),
+                max: Some(10.into()),
+                ..column("currencyprecision", ColumnKind::Int)
+            },
             ColumnDefinition { precision: Some(12), ..column("exchangerate", ColumnKind::Decimal) },
         ],
     )
@@ -383,7 +392,12 @@ pub(crate) fn label_of(name: &str) -> String {
 }
 
 /// The relationship behind a lookup, and what its target calls the rows that point to it.
-pub(crate) fn relationship_names(referencing: &str, set: &str, lookup: &str, target: &TargetDefinition) -> (String, String) {
+pub(crate) fn relationship_names(
+    referencing: &str,
+    set: &str,
+    lookup: &str,
+    target: &TargetDefinition,
+) -> (String, String) {
     let referenced = target.table.as_str();
     // Tables of the platform are named in the plural, custom ones by their own name.
     let plural = if is_custom(referencing) { referencing } else { set };
@@ -400,7 +414,9 @@ pub(crate) fn relationship_names(referencing: &str, set: &str, lookup: &str, tar
         (_, "owninguser", USER) => format!("user_{plural}"),
         (_, "owningteam", TEAM) => format!("team_{plural}"),
         (_, "owningbusinessunit", BUSINESS_UNIT) => format!("business_unit_{plural}"),
-        (_, "transactioncurrencyid", CURRENCY) if is_custom(referencing) => format!("TransactionCurrency_{referencing}"),
+        (_, "transactioncurrencyid", CURRENCY) if is_custom(referencing) => {
+            format!("TransactionCurrency_{referencing}")
+        }
         (_, "transactioncurrencyid", CURRENCY) => format!("transactioncurrency_{referencing}"),
         (_, "organizationid", ORGANIZATION) => format!("organization_{plural}"),
         (_, "businessunitid", BUSINESS_UNIT) => format!("business_unit_{referencing}s"),

@@ -9,6 +9,7 @@ use dualwright_odata::url::{self, Key, Resource, Segment};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::metadata;
 use super::{
     BAD_PAYLOAD, BAD_QUERY, DUPLICATE, DUPLICATE_KEY, Locator, VERSION_MISMATCH, entity, error, failed, no_such_set,
     resource, selection,
@@ -35,8 +36,10 @@ pub(crate) fn write(
 ) -> (Response, Option<String>) {
     let below = url::below(&site.root, &request.url).unwrap_or(&request.url);
     let target = resolve(references, below);
-    let outcome = resource(site, &target)
-        .and_then(|resource| Write { site, session, references, request, resource: &resource }.answer());
+    let outcome = resource(site, &target).and_then(|resource| match metadata::is_about_definitions(&resource) {
+        true => metadata::write(site, session, request, &resource),
+        false => Write { site, session, references, request, resource: &resource }.answer(),
+    });
     outcome.unwrap_or_else(|refusal| (refusal, None))
 }
 
