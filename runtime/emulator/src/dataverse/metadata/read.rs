@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
         let Some((step, below)) = rest.split_first() else {
             return self.one(&Found::Table(table), options, "EntityDefinitions");
         };
-        if let Some(all) = self.collection(table, &step.name, options) {
+        if let Some(all) = self.collection(table, &step.name) {
             let place = format!("EntityDefinitions('{}')/{}", table.name(), step.name);
             return self.from(all, &[step], below, options, &place);
         }
@@ -127,11 +127,10 @@ impl<'a> Reader<'a> {
     }
 
     /// A list below one table; `None` when there is none of that name.
-    fn collection(&self, table: &'a Table, name: &str, options: &Options<'_>) -> Option<Vec<Found<'a>>> {
-        let typed = options.filter.is_some();
+    fn collection(&self, table: &'a Table, name: &str) -> Option<Vec<Found<'a>>> {
         Some(match name {
-            // What only a type has can be filtered by, but is shown by its cast only.
-            "Attributes" => (0..table.columns.len()).map(|at| Found::Attribute(table, at, typed && false)).collect(),
+            // What only a type has is shown by its cast.
+            "Attributes" => (0..table.columns.len()).map(|at| Found::Attribute(table, at, false)).collect(),
             "Keys" => table.definition.alternate_keys.iter().map(|key| Found::Key(table, key)).collect(),
             "ManyToOneRelationships" => {
                 // In the order of the columns that refer.
@@ -230,7 +229,7 @@ impl<'a> Reader<'a> {
     fn expanded(&self, found: &Found<'a>, name: &str, nested: &str) -> Result<Value, Response> {
         let options = Options::nested(nested)?;
         if let Found::Table(table) = found
-            && let Some(all) = self.collection(table, name, &options)
+            && let Some(all) = self.collection(table, name)
         {
             let all = self.matching(all, &options)?;
             return Ok(Value::Array(all));
