@@ -69,11 +69,32 @@ async fn writes_are_checked_and_keep_to_their_company() {
     let group = |rest: &str| format!(r#"{{"dataAreaId":"USMF","CustomerGroupId":"N"{rest}}}"#);
     for (method, path, headers, body, status, says) in [
         ("POST", "CustomerGroups", "", group(""), 201, "\"dataAreaId\":\"usmf\""),
-        ("POST", "CustomerGroups", "", group(""), 400, "Cannot create a record in Customer groups (CustomerGroup). CustomerGroupId: N.\\nThe record already exists.."),
+        (
+            "POST",
+            "CustomerGroups",
+            "",
+            group(""),
+            400,
+            "Cannot create a record in Customer groups (CustomerGroup). CustomerGroupId: N.\\nThe record already exists..",
+        ),
         ("POST", "CustomerGroups", "", r#"{"CustomerGroupId":"D"}"#.to_owned(), 201, "\"dataAreaId\":\"dat\""),
         ("POST", "CustomerGroups", "Prefer: return=minimal", r#"{"CustomerGroupId":"E"}"#.to_owned(), 204, ""),
-        ("POST", "CustomerGroups", "", r#"{"Description":"x"}"#.to_owned(), 400, "Infolog: Warning: Field 'CustomerGroupId' must be filled in.; Warning: validateWrite failed on data source"),
-        ("POST", "CustomerGroups", "", r#"{"CustomerGroupId":"01234567890"}"#.to_owned(), 400, "longer than 10 characters.; Warning: validateField failed on field 'CustCustomerGroupEntity.CustomerGroupId'."),
+        (
+            "POST",
+            "CustomerGroups",
+            "",
+            r#"{"Description":"x"}"#.to_owned(),
+            400,
+            "Infolog: Warning: Field 'CustomerGroupId' must be filled in.; Warning: validateWrite failed on data source",
+        ),
+        (
+            "POST",
+            "CustomerGroups",
+            "",
+            r#"{"CustomerGroupId":"01234567890"}"#.to_owned(),
+            400,
+            "longer than 10 characters.; Warning: validateField failed on field 'CustCustomerGroupEntity.CustomerGroupId'.",
+        ),
         (
             "POST",
             "CustomerGroups",
