@@ -58,7 +58,8 @@ fn read(inner: &Inner, site: &Site, connection: &Connection, request: &Request) 
     }
 }
 
-fn write(
+/// Answers a request that changes something, within a transaction.
+pub(crate) fn write(
     inner: &Inner,
     site: &Site,
     session: &mut Session<'_>,

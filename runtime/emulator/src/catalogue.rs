@@ -16,6 +16,7 @@ use crate::definition::{
     ColumnDefinition, ColumnKind, DeleteBehavior, KeyDefinition, NO_YES, OptionDefinition, TableDefinition,
     TargetDefinition, no_yes,
 };
+use crate::finops::package;
 use crate::relation::{self, Relations};
 
 /// All tables.
@@ -65,7 +66,7 @@ pub(crate) struct Table {
     /// `dataAreaId` when it is part of the key (F&O).
     pub company: Option<usize>,
     pub server: ServerColumns,
-    /// Receipts, fences and the change feed: neither audited nor fed.
+    /// Receipts, fences, the change feed and data management: neither audited nor fed.
     pub is_bookkeeping: bool,
     /// The column whose value is the row's own place, so that its order is the order of rows.
     pub clustered: Option<usize>,
@@ -290,7 +291,8 @@ impl Table {
             key,
             alternate_keys,
             server,
-            is_bookkeeping: LINK_PACKAGE.contains(&definition.set.as_str()),
+            is_bookkeeping: LINK_PACKAGE.contains(&definition.set.as_str())
+                || DATA_MANAGEMENT.contains(&definition.set.as_str()),
             clustered: (definition.set == CHANGES).then(|| index("ControlNumber")).flatten(),
             definition,
             columns,
@@ -435,6 +437,8 @@ pub(crate) const RECEIPTS: [(&str, &str); 2] =
     [("DualwrightReceipts", "TransactionId"), ("dualwright_receipts", "dualwright_transactionid")];
 const LINK_PACKAGE: [&str; 5] =
     ["DualwrightReceipts", "DualwrightFences", CHANGES, "dualwright_receipts", "dualwright_fences"];
+/// What F&O knows of data management itself.
+const DATA_MANAGEMENT: [&str; 3] = [package::PROJECTS, package::DETAILS, package::JOB_DETAILS];
 
 fn column(name: &str, kind: ColumnKind) -> ColumnDefinition {
     ColumnDefinition { name: name.to_owned(), kind, ..ColumnDefinition::default() }
@@ -560,6 +564,9 @@ pub(crate) fn link_package(dialect: Dialect) -> Vec<TableDefinition> {
                     .to_vec(),
                 ),
             ]
+            .into_iter()
+            .chain(package::tables())
+            .collect()
         }
     }
 }

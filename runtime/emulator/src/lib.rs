@@ -107,7 +107,11 @@ impl Emulator {
     /// Adds tables, and columns to tables that are there. What is there already is left alone.
     pub fn define(&self, tables: &[TableDefinition]) -> anyhow::Result<()> {
         let completed = tables.iter().map(|table| catalogue::completed(self.dialect(), table.clone())).collect();
-        self.inner.store.define(completed)
+        self.inner.store.define(completed)?;
+        if self.dialect() == Dialect::Finops {
+            finops::package::complete_projects(&self.inner.store)?;
+        }
+        Ok(())
     }
 
     /// Adds rows, or replaces the named columns of rows with the same key, all or none; outside of feed and audit.
@@ -165,6 +169,19 @@ impl Emulator {
     /// Every write that was applied, oldest first.
     pub fn audit(&self) -> anyhow::Result<Vec<AuditEntry>> {
         Ok(self.inner.store.read(|connection| audit::entries(connection, 0))?)
+    }
+
+    /// Keeps executions of data management waiting until turns are asked for, or lets them run by themselves again (F&O).
+    pub fn hold_jobs(&self, held: bool) {
+        self.inner.finops.jobs.hold(held);
+    }
+
+    /// Moves the data management job whose turn it is one step on; says whether there was one (F&O).
+    pub fn turn(&self) -> anyhow::Result<bool> {
+        match self.dialect() {
+            Dialect::Finops => finops::package::turn(&self.inner),
+            Dialect::Dataverse => Ok(false),
+        }
     }
 
     /// Adds faults, to be played when a request matches them.

@@ -39,6 +39,8 @@ pub(crate) async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     let (stop, stopping) = watch::channel(false);
+    let jobs = (inner.store.dialect == Dialect::Finops)
+        .then(|| tokio::spawn(finops::package::run(Arc::clone(&inner), stopping.clone())));
     let server = Server { inner: Arc::clone(&inner), stopping: stopping.clone() };
     let service = Router::new().fallback(handle).with_state(server).into_make_service_with_connect_info::<Peer>();
     let serving = axum::serve(Cuttable::new(listener), service).with_graceful_shutdown(async move {
@@ -53,6 +55,9 @@ pub(crate) async fn serve(
             let _ = stopped.wait_for(|stopping| *stopping).await;
             tokio::time::sleep(LAST_REQUESTS_MAX).await;
         } => tracing::warn!("requests were still under way at the end"),
+    }
+    if let Some(jobs) = jobs {
+        jobs.await?;
     }
     tokio::task::spawn_blocking(move || inner.store.checkpoint()).await?;
     Ok(())

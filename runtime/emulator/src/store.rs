@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::Dialect;
 use crate::catalogue::{Catalogue, Table};
 use crate::clock::Clock;
+use crate::finops::package;
 use crate::session::Session;
 
 /// Bits of a row's place that count rows; the bits above are the table's number. Rows of a table so lie together.
@@ -104,6 +105,9 @@ impl Store {
             .with_context(|| format!("{} is not a store of an emulator", path.display()))?;
         if dialect == Dialect::Dataverse {
             connection.execute_batch(VERSION_INDEXES)?;
+        } else {
+            connection.execute_batch(package::SCHEMA)?;
+            package::interrupt(&connection)?;
         }
         let kept: Option<String> = setting(&connection, "dialect")?;
         match kept.as_deref() {

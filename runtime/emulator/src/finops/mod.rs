@@ -10,6 +10,7 @@ mod condition;
 pub(crate) mod expand;
 mod key;
 mod metadata;
+pub(crate) mod package;
 mod read;
 mod refusal;
 mod sequence;
@@ -41,6 +42,7 @@ const METADATA_ROOT: &str = "/metadata";
 pub(crate) struct State {
     pub companies: company::Companies,
     pub sequences: sequence::Sequences,
+    pub jobs: package::Jobs,
     pub throttle: throttle::Throttle,
 }
 
@@ -55,11 +57,14 @@ pub(crate) fn answer(inner: &Inner, base: &str, request: &Request) -> Option<Res
     let caller = caller::of(request);
     let caller = caller.as_deref();
     let path = request.url.split('?').next().unwrap_or_default();
+    if package::is_blob(path) {
+        return Some(package::answer_blob(inner, request));
+    }
     let data = root(path, ROOT);
     let own_root = data.or_else(|| root(path, METADATA_ROOT))?;
     let company = inner.finops.companies.of(caller);
     let site = Site { base: base.to_owned(), root: own_root.to_owned(), company };
-    Some(match inner.finops.throttle.admit(&inner.clock, caller) {
+    let response = match inner.finops.throttle.admit(&inner.clock, caller) {
         Err(throttled) => throttled,
         Ok(_admitted) if data.is_none() => describe(&inner.store, &site, request),
         Ok(_admitted) if path[own_root.len()..].eq_ignore_ascii_case("/$batch") => {
@@ -70,7 +75,11 @@ pub(crate) fn answer(inner: &Inner, base: &str, request: &Request) -> Option<Res
             }
         }
         Ok(_admitted) => batch::single(inner, &site, request),
-    })
+    };
+    if package::may_begin_job(path) {
+        inner.finops.jobs.ring();
+    }
+    Some(response)
 }
 
 /// What only an emulator answers, below `/_emulator`; `None` when the path means nothing here.
@@ -92,7 +101,7 @@ pub(crate) fn own_route(inner: &Inner, path: &str, request: &Request) -> Option<
                 exchange::no_content(204)
             })
             .map_err(|error| error.to_string()),
-        _ => return None,
+        _ => return package::own_route(inner, path, request),
     })
 }
 

@@ -11,7 +11,7 @@ use dualwright_odata::url::{self, Key, Resource};
 use super::key;
 use super::read::{entity, resource, selection, shown_path};
 use super::refusal::{self, Infolog, entity_label, failed, field_label, nothing_at};
-use super::{State, validate};
+use super::{State, package, validate};
 use crate::batch::{References, Site, resolve};
 use crate::body::Members;
 use crate::catalogue::{CHANGES, Table};
@@ -49,6 +49,9 @@ struct Write<'a, 'c> {
 
 impl Write<'_, '_> {
     fn answer(mut self) -> Result<Written, Response> {
+        if let Some(action) = package::action_of(self.resource) {
+            return package::act(self.site, self.session, self.request, action).map(|response| (response, None));
+        }
         let nothing = || nothing_at(self.site, &self.request.url);
         let Some((segment, rest)) = self.resource.segments.split_first() else {
             return Err(refusal::bad_method(&self.request.method));
