@@ -32,17 +32,31 @@ pub(crate) fn entries(connection: &Connection, after: i64) -> rusqlite::Result<V
             "SELECT seq, change_set, receipt, collection, key, operation, hash, equal FROM audit WHERE seq > ?1
              ORDER BY seq",
         )?
-        .query_map([after], |row| {
-            Ok(AuditEntry {
-                seq: row.get(0)?,
-                transaction: row.get(1)?,
-                receipt: row.get(2)?,
-                set: row.get(3)?,
-                key: row.get(4)?,
-                operation: row.get(5)?,
-                content_hash: row.get(6)?,
-                equal_before: row.get(7)?,
-            })
-        })?
+        .query_map([after], entry)?
         .collect()
+}
+
+/// The newest entries before `before`, or of all when it is 0; the newest first.
+pub(crate) fn newest(connection: &Connection, before: i64, limit: usize) -> rusqlite::Result<Vec<AuditEntry>> {
+    let before = if before == 0 { i64::MAX } else { before };
+    connection
+        .prepare_cached(
+            "SELECT seq, change_set, receipt, collection, key, operation, hash, equal FROM audit WHERE seq < ?1
+             ORDER BY seq DESC LIMIT ?2",
+        )?
+        .query_map(rusqlite::params![before, i64::try_from(limit).unwrap_or(i64::MAX)], entry)?
+        .collect()
+}
+
+fn entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<AuditEntry> {
+    Ok(AuditEntry {
+        seq: row.get(0)?,
+        transaction: row.get(1)?,
+        receipt: row.get(2)?,
+        set: row.get(3)?,
+        key: row.get(4)?,
+        operation: row.get(5)?,
+        content_hash: row.get(6)?,
+        equal_before: row.get(7)?,
+    })
 }

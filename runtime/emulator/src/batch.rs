@@ -3,7 +3,9 @@
 //! Owns order, atomicity and references between operations; the framing is `dualwright-odata`'s, and what an operation
 //! means is the dialect's.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use dualwright_odata::batch::{self, BatchError, Item, Request, Response, header};
 use rusqlite::Connection;
@@ -23,6 +25,9 @@ pub(crate) struct Site {
     pub root: String,
     /// The company in which the caller works (F&O).
     pub company: String,
+    /// The client that the caller's token was given to; none where nobody needs a token.
+    #[expect(dead_code, reason = "who a client is comes with the roles")]
+    pub caller: Option<Arc<str>>,
 }
 
 /// Rows that operations of a change set wrote, by Content-ID: `accounts(6a8f…)`.
@@ -126,7 +131,8 @@ pub(crate) fn whole(inner: &Inner, site: &Site, request: &Request) -> Response {
             }
             Item::Single(one) => {
                 rest = &rest[1..];
-                let mut answer = strike(inner, one).unwrap_or_else(|| single(inner, site, one));
+                let mut answer =
+                    strike(inner, one).map_or_else(|struck| struck, |request| single(inner, site, &request));
                 answer.content_id.clone_from(&one.content_id);
                 let refused = (answer.status >= 400).then_some(answer.status);
                 answers.push(Item::Single(answer));
@@ -171,7 +177,8 @@ fn read_all(inner: &Inner, site: &Site, reads: &[&Request], goes_on: bool) -> (V
     let mut refused = None;
     let outcome = inner.store.read(|connection| {
         for request in reads {
-            let mut answer = strike(inner, request).unwrap_or_else(|| read(inner, site, connection, request));
+            let mut answer =
+                strike(inner, request).map_or_else(|struck| struck, |request| read(inner, site, connection, &request));
             answer.content_id.clone_from(&request.content_id);
             let status = answer.status;
             answers.push(answer);
@@ -206,10 +213,8 @@ fn change_set(inner: &Inner, site: &Site, operations: &[Request]) -> Result<Vec<
                 let message = "A change set cannot hold a GET request.";
                 return Err(refuse(error(dialect, 400, "0x80060888", message)));
             }
-            if let Some(struck) = strike(inner, request) {
-                return Err(refuse(struck));
-            }
-            let (mut response, written) = write(inner, site, session, &references, request);
+            let operation = strike(inner, request).map_err(refuse)?;
+            let (mut response, written) = write(inner, site, session, &references, &operation);
             if response.status >= 400 {
                 return Err(refuse(response));
             }
@@ -225,13 +230,19 @@ fn change_set(inner: &Inner, site: &Site, operations: &[Request]) -> Result<Vec<
     outcome.map_err(|Refused(response)| response)
 }
 
-/// A fault that was ordered for operations inside batches.
-fn strike(inner: &Inner, request: &Request) -> Option<Response> {
-    match inner.faults.strike(true, &request.method, &request.url, &request.body)? {
-        FaultAction::Answer { status, code, message, retry_after, .. } => {
-            Some(ordered(inner.store.dialect, status, &code, &message, retry_after.map(|after| after.to_string())))
+/// Lets a fault that was ordered for operations inside batches strike: the request that goes on, or the answer.
+fn strike<'a>(inner: &Inner, request: &'a Request) -> Result<Cow<'a, Request>, Response> {
+    match inner.faults.strike(true, &request.method, &request.url, &request.body) {
+        Some(FaultAction::Answer { status, code, message, retry_after, .. }) => {
+            let retry_after = retry_after.map(|after| after.header(&inner.clock));
+            Err(ordered(inner.store.dialect, status, &code, &message, retry_after))
         }
-        _ => None,
+        Some(FaultAction::IgnoreIfMatch) => {
+            let mut request = request.clone();
+            request.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("if-match"));
+            Ok(Cow::Owned(request))
+        }
+        _ => Ok(Cow::Borrowed(request)),
     }
 }
 

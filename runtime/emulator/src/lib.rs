@@ -13,17 +13,23 @@ mod clock;
 mod connection;
 mod dataverse;
 mod definition;
+mod edge;
 mod exchange;
 mod fault;
 mod finops;
 mod observe;
+mod own;
+mod page;
 mod query;
 mod redefine;
 mod relation;
 mod render;
+mod requests;
 mod server;
 mod session;
 mod store;
+mod tls;
+mod token;
 
 use std::future::Future;
 use std::path::Path;
@@ -38,8 +44,11 @@ pub use definition::{
     ColumnDefinition, ColumnKind, ColumnPair, DateBehavior, DeleteBehavior, EnumDefinition, KeyDefinition,
     NumberSequenceDefinition, OptionDefinition, Ownership, TableDefinition, TableFile, TargetDefinition, read_tables,
 };
-pub use fault::{FaultAction, FaultMatch, FaultRule};
+pub use fault::{FaultAction, FaultMatch, FaultPlan, FaultRates, FaultRule, Normalisation, RandomFaults, RetryAfter};
 pub use finops::{Priority, ResourceLevel, ThrottleSettings};
+pub use requests::RequestEntry;
+pub use tls::{TlsIdentity, ca_path};
+pub use token::{TokenCheck, TokenClient};
 
 /// Which system is emulated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,11 +73,21 @@ pub struct Emulator {
     inner: Arc<Inner>,
 }
 
+/// How an emulator is reached.
+#[derive(Debug, Clone, Default)]
+pub struct ServeOptions {
+    /// HTTPS with this certificate; without one, HTTP.
+    pub tls: Option<TlsIdentity>,
+    /// Whose tokens are good; without it nobody needs one.
+    pub tokens: Option<TokenCheck>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub store: store::Store,
     pub clock: Clock,
-    pub faults: fault::Faults,
+    pub faults: Arc<fault::Faults>,
+    pub requests: requests::Requests,
     /// What an F&O keeps beside its rows.
     pub finops: finops::State,
 }
@@ -82,10 +101,11 @@ impl Emulator {
 
     /// [`Emulator::open`] with a time of its own.
     pub fn open_with_clock(dialect: Dialect, store: Option<&Path>, clock: Clock) -> anyhow::Result<Self> {
-        let store = store::Store::open(dialect, store, clock.clone())?;
-        let emulator = Self {
-            inner: Arc::new(Inner { store, clock, faults: fault::Faults::default(), finops: finops::State::default() }),
-        };
+        let faults = Arc::new(fault::Faults::new(dialect));
+        let store = store::Store::open(dialect, store, clock.clone(), Arc::clone(&faults))?;
+        let requests = requests::Requests::default();
+        let emulator =
+            Self { inner: Arc::new(Inner { store, clock, faults, requests, finops: finops::State::default() }) };
         emulator.define(&catalogue::link_package(dialect))?;
         if dialect == Dialect::Dataverse {
             emulator.define(&dataverse::system::tables())?;
@@ -186,7 +206,18 @@ impl Emulator {
 
     /// Adds faults, to be played when a request matches them.
     pub fn add_faults(&self, rules: Vec<FaultRule>) {
-        self.inner.faults.add(rules);
+        self.inner.faults.add(FaultPlan { rules, random: None });
+    }
+
+    /// Adds the rules of a plan; its random faults replace those before.
+    pub fn add_fault_plan(&self, plan: FaultPlan) {
+        self.inner.faults.add(plan);
+    }
+
+    /// The last requests, the newest first.
+    #[must_use]
+    pub fn requests(&self) -> Vec<RequestEntry> {
+        self.inner.requests.newest(usize::MAX)
     }
 
     pub fn clear_faults(&self) {
@@ -209,7 +240,17 @@ impl Emulator {
         listener: tokio::net::TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> anyhow::Result<()> {
+        self.serve_with(ServeOptions::default(), listener, shutdown).await
+    }
+
+    /// [`Emulator::serve`] with TLS, or for callers with a token only.
+    pub async fn serve_with(
+        &self,
+        options: ServeOptions,
+        listener: tokio::net::TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> anyhow::Result<()> {
         self.found()?;
-        server::serve(Arc::clone(&self.inner), listener, shutdown).await
+        server::serve(Arc::clone(&self.inner), options, listener, shutdown).await
     }
 }

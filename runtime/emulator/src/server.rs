@@ -3,26 +3,26 @@
 //! Owns the socket's side of everything; a request is answered on a blocking thread, because the store blocks.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
+use axum::body::HttpBody as _;
 use axum::extract::{ConnectInfo, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request as HttpRequest, Response as HttpResponse, StatusCode};
 use dualwright_odata::batch::{Request, Response, header};
-use dualwright_odata::literal::format_date_time;
-use serde::Deserialize;
+use futures_util::StreamExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::batch::{self, Site};
-use crate::clock::Clock;
-use crate::connection::{Cuttable, Peer};
+use crate::clock::http_date;
+use crate::connection::{Entrance, Peer};
 use crate::fault::FaultAction;
-use crate::{Dialect, Inner, audit, dataverse, exchange, finops};
-
-/// The largest message that Dataverse takes is 116.85 MB.
-const BODY_BYTES_MAX: usize = 128 * 1024 * 1024;
+use crate::requests::{RequestEntry, shown_url};
+use crate::token::Tokens;
+use crate::{Dialect, Inner, ServeOptions, dataverse, edge, exchange, finops, own};
 
 /// Requests under way at the end get that long.
 const LAST_REQUESTS_MAX: Duration = Duration::from_secs(5);
@@ -30,20 +30,29 @@ const LAST_REQUESTS_MAX: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 struct Server {
     inner: Arc<Inner>,
+    tokens: Option<Arc<Tokens>>,
+    scheme: &'static str,
     stopping: watch::Receiver<bool>,
 }
 
 pub(crate) async fn serve(
     inner: Arc<Inner>,
+    options: ServeOptions,
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     let (stop, stopping) = watch::channel(false);
+    let tls = options.tls.map(|identity| identity.acceptor()).transpose()?;
     let jobs = (inner.store.dialect == Dialect::Finops)
         .then(|| tokio::spawn(finops::package::run(Arc::clone(&inner), stopping.clone())));
-    let server = Server { inner: Arc::clone(&inner), stopping: stopping.clone() };
+    let server = Server {
+        inner: Arc::clone(&inner),
+        tokens: options.tokens.map(|check| Arc::new(Tokens::new(check))),
+        scheme: if tls.is_some() { "https" } else { "http" },
+        stopping: stopping.clone(),
+    };
     let service = Router::new().fallback(handle).with_state(server).into_make_service_with_connect_info::<Peer>();
-    let serving = axum::serve(Cuttable::new(listener), service).with_graceful_shutdown(async move {
+    let serving = axum::serve(Entrance::new(listener, tls), service).with_graceful_shutdown(async move {
         shutdown.await;
         stop.send_replace(true);
     });
@@ -63,58 +72,48 @@ pub(crate) async fn serve(
     Ok(())
 }
 
+/// One request from its head to the head of its answer, and the entry that remembers both.
 async fn handle(
     State(server): State<Server>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     request: HttpRequest<Body>,
 ) -> HttpResponse<Body> {
-    let dialect = server.inner.store.dialect;
+    let inner = Arc::clone(&server.inner);
+    let dialect = inner.store.dialect;
+    let started = Instant::now();
+    let at = inner.clock.now();
     let (parts, body) = request.into_parts();
-    let body = match axum::body::to_bytes(body, BODY_BYTES_MAX).await {
-        Ok(body) => body,
-        Err(_) => return outgoing(batch::error(dialect, 413, "0x80040203", "The message is too large.")),
+    let (method, url) = (parts.method.as_str().to_owned(), target(&parts));
+    let is_own = is_below(&url, own::ROOT);
+    let is_head = method == "HEAD";
+    let mut client = None;
+    let mut response = match read_body(body).await {
+        Ok(body) => {
+            let request = raised(&parts, &url, body);
+            server.answer(&peer, request, is_own, &mut client).await
+        }
+        Err(Unread::TooLarge) => Some(batch::error(dialect, 413, "0x80040203", "The message is too large.")),
+        Err(Unread::Broken) => Some(batch::error(dialect, 400, "0x80060888", "The message broke off.")),
     };
-    let request = Request {
-        method: parts.method.as_str().to_owned(),
-        url: parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
-        headers: owned(&parts.headers),
-        body: body.to_vec(),
-        content_id: None,
-    };
-    let is_own = request.url.starts_with("/_emulator");
-    let struck =
-        if is_own { None } else { server.inner.faults.strike(false, &request.method, &request.url, &request.body) };
-    let is_head = request.method == "HEAD";
-    let mut response = match struck {
-        None => respond(&server, request).await,
-        Some(FaultAction::Slow { ms }) => {
-            tokio::time::sleep(Duration::from_millis(ms)).await;
-            respond(&server, request).await
+    if !is_own {
+        inner.requests.add(RequestEntry {
+            seq: 0,
+            at,
+            method,
+            url: shown_url(&url),
+            status: response.as_ref().map_or(0, |response| response.status),
+            ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            client: client.as_deref().map(str::to_owned),
+        });
+        if let Some(response) = &mut response {
+            edge::identify(dialect, response);
+            response.headers.push(("Date".into(), http_date(inner.clock.now_seconds())));
         }
-        Some(FaultAction::Answer { status, code, message, retry_after, after_applying }) => {
-            if after_applying {
-                respond(&server, request).await;
-            }
-            batch::ordered(dialect, status, &code, &message, retry_after.map(|after| after.to_string()))
-        }
-        Some(FaultAction::Hang { after_applying }) => {
-            if after_applying {
-                respond(&server, request).await;
-            }
-            let mut stopping = server.stopping.clone();
-            let _ = stopping.wait_for(|stopping| *stopping).await;
-            peer.cut();
-            exchange::no_content(503)
-        }
-        Some(FaultAction::Reset) => {
-            peer.cut();
-            exchange::no_content(503)
-        }
-        Some(FaultAction::ApplyThenReset) => {
-            respond(&server, request).await;
-            peer.cut();
-            exchange::no_content(503)
-        }
+        inner.faults.answered();
+    }
+    let Some(mut response) = response else {
+        peer.cut();
+        return outgoing(exchange::no_content(503));
     };
     if is_head {
         response.body.clear();
@@ -122,31 +121,146 @@ async fn handle(
     outgoing(response)
 }
 
-async fn respond(server: &Server, request: Request) -> Response {
-    let inner = Arc::clone(&server.inner);
-    let dialect = inner.store.dialect;
-    tokio::task::spawn_blocking(move || route(&inner, &request)).await.unwrap_or_else(|error| {
-        tracing::error!(%error, "a request was not answered");
-        batch::error(dialect, 500, "0x80040216", "An unexpected error occurred.")
-    })
+impl Server {
+    /// The answer to a request; `None` when the connection shall break instead.
+    async fn answer(
+        &self,
+        peer: &Peer,
+        request: Request,
+        is_own: bool,
+        client: &mut Option<Arc<str>>,
+    ) -> Option<Response> {
+        let inner = &self.inner;
+        let dialect = inner.store.dialect;
+        if is_own {
+            return Some(self.respond(request, None).await);
+        }
+        let host = header(&request.headers, "host").unwrap_or("localhost");
+        let base = format!("{}://{host}", self.scheme);
+        if let Some(tokens) = &self.tokens
+            && let Some(response) = tokens.answer(&inner.clock, &base, &request)
+        {
+            return Some(response);
+        }
+        if is_service(dialect, &request.url)
+            && let Some(refusal) = edge::refuse(dialect, &request)
+        {
+            return Some(refusal);
+        }
+        if let Some(tokens) = &self.tokens {
+            *client = tokens.caller(&inner.clock, host, &request.headers);
+            if client.is_none() && needs_token(dialect, &request.url) {
+                return Some(tokens.unauthorized(dialect, &base));
+            }
+        }
+        let caller = client.clone();
+        let Some(action) = inner.faults.strike(false, &request.method, &request.url, &request.body) else {
+            return Some(self.respond(request, caller).await);
+        };
+        self.suffer(peer, action, request, caller).await
+    }
+
+    /// Lets a fault strike.
+    async fn suffer(
+        &self,
+        peer: &Peer,
+        action: FaultAction,
+        mut request: Request,
+        caller: Option<Arc<str>>,
+    ) -> Option<Response> {
+        let inner = &self.inner;
+        match action {
+            FaultAction::Slow { ms } => {
+                tokio::time::sleep(Duration::from_millis(ms)).await;
+                Some(self.respond(request, caller).await)
+            }
+            FaultAction::Hold { answers, ms_max } => {
+                let response = self.respond(request, caller).await;
+                let mut stopping = self.stopping.clone();
+                tokio::select! {
+                    () = inner.faults.after_answers(answers) => {}
+                    () = tokio::time::sleep(Duration::from_millis(ms_max)) => {}
+                    _ = stopping.wait_for(|stopping| *stopping) => {}
+                }
+                Some(response)
+            }
+            FaultAction::Answer { status, code, message, retry_after, after_applying } => {
+                if after_applying {
+                    self.respond(request, caller).await;
+                }
+                let retry_after = retry_after.map(|after| after.header(&inner.clock));
+                Some(batch::ordered(inner.store.dialect, status, &code, &message, retry_after))
+            }
+            FaultAction::Hang { after_applying } => {
+                if after_applying {
+                    self.respond(request, caller).await;
+                }
+                let mut stopping = self.stopping.clone();
+                let _ = stopping.wait_for(|stopping| *stopping).await;
+                peer.cut();
+                None
+            }
+            FaultAction::Reset => None,
+            FaultAction::ApplyThenReset => {
+                self.respond(request, caller).await;
+                None
+            }
+            FaultAction::IgnoreIfMatch => {
+                request.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("if-match"));
+                Some(self.respond(request, caller).await)
+            }
+            FaultAction::ExpireDeltaLinks => {
+                let expiring = Arc::clone(inner);
+                let expired = tokio::task::spawn_blocking(move || dataverse::expire_links(&expiring.store)).await;
+                if !matches!(expired, Ok(Ok(()))) {
+                    tracing::error!("delta links could not be expired");
+                }
+                Some(self.respond(request, caller).await)
+            }
+            FaultAction::Skew { ms } => {
+                inner.clock.set_skew_ms(ms);
+                Some(self.respond(request, caller).await)
+            }
+            // These strike elsewhere, and never here.
+            FaultAction::Normalise { .. }
+            | FaultAction::DuplicateEvent { .. }
+            | FaultAction::LateEvent { .. }
+            | FaultAction::LoseEvent => Some(self.respond(request, caller).await),
+        }
+    }
+
+    async fn respond(&self, request: Request, caller: Option<Arc<str>>) -> Response {
+        let inner = Arc::clone(&self.inner);
+        let scheme = self.scheme;
+        let dialect = inner.store.dialect;
+        let answering = tokio::task::spawn_blocking(move || {
+            let mut response = route(&inner, scheme, caller, &request);
+            edge::compress(&request, &mut response);
+            response
+        });
+        answering.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a request was not answered");
+            batch::error(dialect, 500, "0x80040216", "An unexpected error occurred.")
+        })
+    }
 }
 
-fn route(inner: &Inner, request: &Request) -> Response {
+fn route(inner: &Inner, scheme: &str, caller: Option<Arc<str>>, request: &Request) -> Response {
     let path = request.url.split('?').next().unwrap_or_default();
-    if let Some(own) = path.strip_prefix("/_emulator") {
-        return own_route(inner, own, request);
+    if let Some(below) = path.strip_prefix(own::ROOT).filter(|_| is_below(path, own::ROOT)) {
+        return own::route(inner, below, request);
     }
     if path == "/" {
-        return front_page(inner);
+        return own::front_page(inner);
     }
     let host = header(&request.headers, "host").unwrap_or("localhost");
     let nothing = || batch::error(inner.store.dialect, 404, "0x80060888", &format!("There is nothing at {path}."));
-    let base = format!("http://{host}");
+    let base = format!("{scheme}://{host}");
     if inner.store.dialect == Dialect::Finops {
-        return finops::answer(inner, &base, request).unwrap_or_else(nothing);
+        return finops::answer(inner, &base, caller, request).unwrap_or_else(nothing);
     }
     let Some(root) = dataverse::root(path) else { return nothing() };
-    let site = Site { base, root: root.to_owned(), company: String::new() };
+    let site = Site { base, root: root.to_owned(), company: String::new(), caller };
     if path[root.len()..].eq_ignore_ascii_case("/$batch") {
         return if request.method == "POST" {
             batch::whole(inner, &site, request)
@@ -157,96 +271,67 @@ fn route(inner: &Inner, request: &Request) -> Response {
     batch::single(inner, &site, request)
 }
 
-/// What only an emulator answers: the audit, faults, and the age of delta links.
-fn own_route(inner: &Inner, path: &str, request: &Request) -> Response {
-    let refuse = |status: u16, message: String| {
-        let error = serde_json::json!({"error": {"code": "emulator", "message": message}});
-        exchange::json(status, error.to_string().into_bytes())
-    };
-    match (request.method.as_str(), path) {
-        ("GET", "/audit") => {
-            let after = match dualwright_odata::url::parse(&request.url) {
-                Ok(resource) => resource.option("after").map_or(Ok(0), str::parse),
-                Err(error) => return refuse(400, error.to_string()),
-            };
-            let Ok(after) = after else { return refuse(400, "after has to be a number".to_owned()) };
-            match inner.store.read(|connection| audit::entries(connection, after)) {
-                Ok(entries) => exchange::json(200, serde_json::to_vec(&entries).unwrap_or_default()),
-                Err(error) => refuse(500, error.to_string()),
-            }
-        }
-        ("POST", "/faults") => match serde_json::from_slice(&request.body) {
-            Ok(rules) => {
-                inner.faults.add(rules);
-                exchange::no_content(204)
-            }
-            Err(error) => refuse(400, error.to_string()),
-        },
-        ("DELETE", "/faults") => {
-            inner.faults.clear();
-            exchange::no_content(204)
-        }
-        ("GET", "/clock") => exchange::json(200, clock_state(&inner.clock)),
-        ("POST", "/clock") => match serde_json::from_slice::<ClockChange>(&request.body) {
-            Ok(change) => {
-                change.apply(&inner.clock);
-                exchange::json(200, clock_state(&inner.clock))
-            }
-            Err(error) => refuse(400, error.to_string()),
-        },
-        ("POST", "/expire-delta-links") => match dataverse::expire_links(&inner.store) {
-            Ok(()) => exchange::no_content(204),
-            Err(error) => refuse(500, error.to_string()),
-        },
-        _ => match finops::own_route(inner, path, request).filter(|_| inner.store.dialect == Dialect::Finops) {
-            Some(outcome) => outcome.unwrap_or_else(|message| refuse(400, message)),
-            None => refuse(404, format!("{} {} is not known", request.method, request.url)),
-        },
+/// Whether a URL is below the root of the service itself, where its rules about requests hold.
+fn is_service(dialect: Dialect, url: &str) -> bool {
+    let path = url.split('?').next().unwrap_or_default();
+    match dialect {
+        Dialect::Dataverse => dataverse::root(path).is_some(),
+        Dialect::Finops => finops::is_service(path),
     }
 }
 
-/// What `POST /_emulator/clock` takes.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-struct ClockChange {
-    /// Moves the time on by that much.
-    advance_ms: u64,
-    /// What the system says the time is, is wrong by that much from now on.
-    skew_ms: Option<i64>,
+/// Blobs are reached by URLs that carry their own authorisation, and the front page says nothing worth one.
+fn needs_token(dialect: Dialect, url: &str) -> bool {
+    let path = url.split('?').next().unwrap_or_default();
+    path != "/" && !(dialect == Dialect::Finops && finops::package::is_blob(path))
 }
 
-impl ClockChange {
-    fn apply(&self, clock: &Clock) {
-        clock.advance(Duration::from_millis(self.advance_ms));
-        if let Some(skew_ms) = self.skew_ms {
-            clock.set_skew_ms(skew_ms);
-        }
+fn is_below(url: &str, root: &str) -> bool {
+    url.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+}
+
+/// Path and query as they were sent. A request through a proxy names the whole URL.
+fn target(parts: &Parts) -> String {
+    parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned()
+}
+
+fn raised(parts: &Parts, url: &str, body: Vec<u8>) -> Request {
+    Request {
+        method: parts.method.as_str().to_owned(),
+        url: url.to_owned(),
+        headers: owned(&parts.headers),
+        body,
+        content_id: None,
     }
 }
 
-fn clock_state(clock: &Clock) -> Vec<u8> {
-    let now = format_date_time(clock.now());
-    serde_json::json!({"now": now, "skewMs": clock.skew_ms()}).to_string().into_bytes()
+/// Why there is no body.
+enum Unread {
+    TooLarge,
+    /// The caller went away, or its chunks make no sense. Half a message is none.
+    Broken,
 }
 
-fn front_page(inner: &Inner) -> Response {
-    let catalogue = inner.store.catalogue();
-    let counts = inner.store.read(|connection| {
-        catalogue
-            .tables()
-            .map(|table| Ok((table.set().to_owned(), crate::store::count(connection, table)?.into())))
-            .collect::<rusqlite::Result<serde_json::Map<String, serde_json::Value>>>()
-    });
-    let root = match inner.store.dialect {
-        Dialect::Dataverse => dataverse::ROOT,
-        Dialect::Finops => finops::ROOT,
-    };
-    let page = serde_json::json!({
-        "system": inner.store.dialect.name(),
-        "root": root,
-        "sets": counts.unwrap_or_default(),
-    });
-    exchange::json(200, page.to_string().into_bytes())
+/// Reads a body. What is too large is read to its end all the same, within reason: a caller that is still sending would
+/// not see the answer.
+async fn read_body(body: Body) -> Result<Vec<u8>, Unread> {
+    let mut whole =
+        Vec::with_capacity(usize::try_from(body.size_hint().lower()).unwrap_or(0).min(edge::BODY_BYTES_MAX));
+    let mut length = 0_usize;
+    let mut stream = body.into_data_stream();
+    while let Some(part) = stream.next().await {
+        let part = part.map_err(|_| Unread::Broken)?;
+        length = length.saturating_add(part.len());
+        if length > edge::BODY_BYTES_DRAINED_MAX {
+            break;
+        }
+        if length > edge::BODY_BYTES_MAX {
+            whole = Vec::new();
+        } else {
+            whole.extend_from_slice(&part);
+        }
+    }
+    if length > edge::BODY_BYTES_MAX { Err(Unread::TooLarge) } else { Ok(whole) }
 }
 
 fn owned(headers: &HeaderMap) -> Vec<(String, String)> {

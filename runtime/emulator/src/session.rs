@@ -16,6 +16,7 @@ use crate::Dialect;
 use crate::catalogue::{CHANGES, Catalogue, RECEIPTS, Table};
 use crate::cell::{self, Cell};
 use crate::clock::{Clock, MICROS_PER_SECOND};
+use crate::fault::Normaliser;
 use crate::observe::{Access, Observer, Operation, Right, RowWrite};
 use crate::render;
 use crate::store::{self, Found, PLACE_BITS, Stamp};
@@ -24,6 +25,8 @@ pub(crate) struct Session<'c> {
     transaction: Transaction<'c>,
     pub catalogue: Arc<Catalogue>,
     pub clock: Clock,
+    /// Changes of values that were ordered as faults.
+    normalisers: Arc<[Normaliser]>,
     counter: i64,
     /// Whether what is written is audited and fed; a seed is not.
     recorded: bool,
@@ -80,6 +83,7 @@ impl<'c> Session<'c> {
         transaction: Transaction<'c>,
         catalogue: Arc<Catalogue>,
         clock: Clock,
+        normalisers: Arc<[Normaliser]>,
         counter: i64,
         recorded: bool,
     ) -> Self {
@@ -88,6 +92,7 @@ impl<'c> Session<'c> {
             transaction,
             catalogue,
             clock,
+            normalisers,
             counter,
             recorded,
             applied: Vec::new(),
@@ -353,7 +358,11 @@ impl<'c> Session<'c> {
         Ok(())
     }
 
+    /// What the system itself makes of a row that is about to be written.
     fn stamp(&self, table: &Table, cells: &mut [Cell], version: i64) {
+        for normaliser in self.normalisers.iter() {
+            normaliser.apply(table, cells);
+        }
         if let Some(at) = table.server.version {
             cells[at] = Cow::Owned(version.to_string());
         }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::Dialect;
 use crate::catalogue::{Catalogue, Table};
 use crate::clock::Clock;
+use crate::fault::Faults;
 use crate::finops::package;
 use crate::session::Session;
 
@@ -45,6 +46,7 @@ const VERSION_INDEXES: &str = "
 pub(crate) struct Store {
     pub dialect: Dialect,
     pub clock: Clock,
+    faults: Arc<Faults>,
     path: PathBuf,
     writer: Mutex<Writer>,
     readers: Mutex<Vec<Connection>>,
@@ -88,7 +90,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Store {
-    pub fn open(dialect: Dialect, path: Option<&Path>, clock: Clock) -> anyhow::Result<Self> {
+    pub fn open(dialect: Dialect, path: Option<&Path>, clock: Clock, faults: Arc<Faults>) -> anyhow::Result<Self> {
         let (path, directory) = match path {
             Some(path) => (path.to_owned(), None),
             None => {
@@ -122,6 +124,7 @@ impl Store {
         Ok(Self {
             dialect,
             clock,
+            faults,
             path,
             writer: Mutex::new(Writer { connection, counter }),
             readers: Mutex::new(Vec::new()),
@@ -168,7 +171,14 @@ impl Store {
         let Writer { connection, counter } = &mut *guard;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // Read here and not before: tables may have been defined while we waited.
-        let mut session = Session::new(transaction, self.catalogue(), self.clock.clone(), *counter, recorded);
+        let mut session = Session::new(
+            transaction,
+            self.catalogue(),
+            self.clock.clone(),
+            if recorded { self.faults.normalisers() } else { Arc::new([]) },
+            *counter,
+            recorded,
+        );
         let result = work(&mut session)?;
         let redefined = session.redefined.then(|| Arc::clone(&session.catalogue));
         *counter = session.commit()?;

@@ -18,6 +18,8 @@ mod throttle;
 mod validate;
 mod write;
 
+use std::sync::Arc;
+
 use dualwright_odata::batch::{Request, Response};
 
 use crate::batch::Site;
@@ -52,8 +54,13 @@ fn root<'a>(path: &'a str, root: &str) -> Option<&'a str> {
     (own.eq_ignore_ascii_case(root) && matches!(path.as_bytes().get(root.len()), None | Some(b'/'))).then_some(own)
 }
 
+/// Whether a path is below the root of one of the services.
+pub(crate) fn is_service(path: &str) -> bool {
+    root(path, ROOT).is_some() || root(path, METADATA_ROOT).is_some()
+}
+
 /// Answers a request to one of the services; `None` when the path belongs to neither.
-pub(crate) fn answer(inner: &Inner, base: &str, request: &Request) -> Option<Response> {
+pub(crate) fn answer(inner: &Inner, base: &str, client: Option<Arc<str>>, request: &Request) -> Option<Response> {
     let caller = caller::of(request);
     let caller = caller.as_deref();
     let path = request.url.split('?').next().unwrap_or_default();
@@ -63,7 +70,7 @@ pub(crate) fn answer(inner: &Inner, base: &str, request: &Request) -> Option<Res
     let data = root(path, ROOT);
     let own_root = data.or_else(|| root(path, METADATA_ROOT))?;
     let company = inner.finops.companies.of(caller);
-    let site = Site { base: base.to_owned(), root: own_root.to_owned(), company };
+    let site = Site { base: base.to_owned(), root: own_root.to_owned(), company, caller: client };
     let response = match inner.finops.throttle.admit(&inner.clock, caller) {
         Err(throttled) => throttled,
         Ok(_admitted) if data.is_none() => describe(&inner.store, &site, request),

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use dualwright_emulator::{Dialect, Emulator, TableFile, read_tables};
+use dualwright_emulator::{Dialect, Emulator, ServeOptions, TableFile, read_tables};
 use dualwright_odata::batch::{Item, Request, Response, encode_requests, parse_responses};
 use reqwest::header::HeaderMap;
 use serde_json::Value;
@@ -121,16 +121,25 @@ impl System {
     }
 
     pub async fn serve(emulator: Emulator) -> Self {
+        Self::serve_with(emulator, ServeOptions::default()).await
+    }
+
+    pub async fn serve_with(emulator: Emulator, options: ServeOptions) -> Self {
         // A second installation is refused and harmless.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().no_proxy().build().expect("client");
+        let mut client = reqwest::Client::builder().no_proxy();
+        if let Some(tls) = &options.tls {
+            client = client.tls_certs_only([reqwest::Certificate::from_pem(tls.ca_pem().as_bytes()).expect("PEM")]);
+        }
+        let client = client.build().expect("client");
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listens");
-        let base = format!("http://{}", listener.local_addr().expect("address"));
+        let scheme = if options.tls.is_some() { "https" } else { "http" };
+        let base = format!("{scheme}://{}", listener.local_addr().expect("address"));
         let (stop, stopped) = oneshot::channel();
         let serving = emulator.clone();
         let serving = tokio::spawn(async move {
             serving
-                .serve(listener, async {
+                .serve_with(options, listener, async {
                     let _ = stopped.await;
                 })
                 .await
@@ -175,6 +184,15 @@ impl System {
 
     pub async fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> Reply {
         self.try_send(method, path, headers, body).await.expect("an answer")
+    }
+
+    /// The bytes of the answer to a GET, and its headers.
+    pub async fn raw(&self, path: &str, header: &str) -> (Vec<u8>, HeaderMap) {
+        let (name, value) = header.split_once(": ").expect("Name: value");
+        let url = format!("{}{}{path}", self.base, self.root());
+        let response = self.client.get(url).header(name, value).send().await.expect("an answer");
+        let headers = response.headers().clone();
+        (response.bytes().await.expect("a body").to_vec(), headers)
     }
 
     pub async fn get(&self, path: &str) -> Reply {

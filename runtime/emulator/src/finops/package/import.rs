@@ -106,7 +106,7 @@ pub(super) fn run(inner: &Inner, execution: &Execution, part: &Part) -> anyhow::
         inner,
         execution,
         table,
-        site: Site { base: String::new(), root: ROOT.to_owned(), company: execution.company.clone() },
+        site: Site { base: String::new(), root: ROOT.to_owned(), company: execution.company.clone(), caller: None },
         counts: Counts::default(),
         rows: 0,
         problems: Vec::new(),
