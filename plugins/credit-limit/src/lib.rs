@@ -90,7 +90,7 @@ const MISSING: IssueText = IssueText::error("credit-limit-missing", "the record 
 const NEGATIVE: IssueText = IssueText::error("credit-limit-negative", "the credit limit is below zero: correct it");
 const EXCEEDED: IssueText = IssueText::error(
     "credit-limit-exceeded",
-    "the credit limit is over {0} {1}, the highest allowed: lower it, or have the highest limit raised",
+    "the credit limit is over {0}, the highest allowed: lower it, or have the highest limit raised",
 );
 const INCREASE: IssueText = IssueText::error(
     "credit-limit-increase",
@@ -119,7 +119,8 @@ pub fn check(rules: &Rules, proposed: Row<'_>, current: Option<Row<'_>>) -> Opti
     if let Some(highest) = highest.or(rules.limit)
         && highest < amount
     {
-        return Some(EXCEEDED.on(rules.amount).arg(highest).arg(currency));
+        let highest = if currency.is_empty() { highest.to_string() } else { format!("{highest} {currency}") };
+        return Some(EXCEEDED.on(rules.amount).arg(highest));
     }
     let percent = rules.increase_percent?;
     let before = comparable(rules, currency, current?)?;
@@ -201,18 +202,18 @@ mod tests {
         let table: &[(&str, Bench, [Cell<'_>; 3], &str)] = &[
             ("no rule", bench(), [money("9999999"), usd, Cell::Null], "="),
             ("at the limit", limits(), [money("1000.00"), eur, Cell::Null], "="),
-            ("over it", limits(), [money("1000.01"), eur, Cell::Null], "creditlimit!credit-limit-exceeded(1000,EUR)"),
+            ("over it", limits(), [money("1000.01"), eur, Cell::Null], "creditlimit!credit-limit-exceeded(1000 EUR)"),
             (
                 "any other currency",
                 limits(),
                 [money("501"), chf, Cell::Null],
-                "creditlimit!credit-limit-exceeded(500.50,CHF)",
+                "creditlimit!credit-limit-exceeded(500.50 CHF)",
             ),
             (
                 "no currency",
                 limits(),
                 [money("501"), Cell::Null, Cell::Null],
-                "creditlimit!credit-limit-exceeded(500.50,)",
+                "creditlimit!credit-limit-exceeded(500.50)",
             ),
             ("below zero", bench(), [money("-0.01"), usd, Cell::Null], "creditlimit!credit-limit-negative()"),
             ("none", bench(), [Cell::Null, usd, Cell::Null], "="),
