@@ -161,6 +161,7 @@ impl World {
             address: self.address(group),
             action: Action::Create { id },
             values,
+            sets: Vec::new(),
         }
     }
 
@@ -170,6 +171,7 @@ impl World {
             address: self.address(group),
             action: Action::Update { version: version.cloned() },
             values: vec![(self.index(self.columns().1), Value::text(description))],
+            sets: Vec::new(),
         }
     }
 
@@ -179,6 +181,7 @@ impl World {
             address: self.address(group),
             action: Action::Delete { version: version.cloned() },
             values: Vec::new(),
+            sets: Vec::new(),
         }
     }
 

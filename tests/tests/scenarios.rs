@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
 
+use dualwright_core::SystemKind;
 use dualwright_tests::scenario::{check, check_with};
 use dualwright_tests::world::Settings;
 
@@ -472,6 +473,7 @@ fn of_two_changes_of_one_row_the_winner_stands() {
             finops expect Currencies CurrencyCode=EUR Name={stands}
             dataverse expect transactioncurrencies isocurrencycode=EUR currencyname={stands}
             failed none
+            activity conflict currencies eur {winner} wins
             "
         ));
     }
@@ -939,6 +941,106 @@ fn a_transaction_that_is_too_large_for_the_target_is_kept_and_blocks_nobody() {
 }
 
 /// What each side does to a row that both have, before anything of it is carried over.
+/// Dataverse holds a name in upper case, F&O in lower case: a transform that goes forth goes back as well.
+#[test]
+fn a_transform_bound_both_ways_is_taken_back() {
+    check_hostile(
+        r#"
+        bind currencies { name = "hostile", stage = "transform", field = "NAME", direction = "both", parameters = { mode = "upper" } }
+        finops insert Currencies CurrencyCode=EUR Name=euro
+        start
+        dataverse expect transactioncurrencies isocurrencycode=EUR currencyname=EURO
+        dataverse update transactioncurrencies isocurrencycode=EUR currencyname='THE EURO'
+        settle
+        finops expect Currencies CurrencyCode=EUR Name='the euro'
+        dataverse expect transactioncurrencies isocurrencycode=EUR currencyname='THE EURO'
+        finops update Currencies CurrencyCode=EUR Name='euro again'
+        settle
+        dataverse expect transactioncurrencies isocurrencycode=EUR currencyname='EURO AGAIN'
+        finops expect Currencies CurrencyCode=EUR Name='euro again'
+        failed none
+        "#,
+    );
+}
+
+/// Whoever deletes a row and makes it anew gives it another id; rows that refer to it find the new one, also where no
+/// map tells of it.
+#[test]
+fn a_reference_to_a_row_that_was_made_anew_heals() {
+    let maps = ["companies", "customer-groups"].map(str::to_owned).to_vec();
+    check_with(
+        Settings { maps, ..Settings::default() },
+        r"
+        start
+        dataverse insert msdyn_paymentterms msdyn_name=Net30,msdyn_company=@cdm_companies/cdm_companycode=usmf msdyn_days=30
+        finops insert CustomerGroups dataAreaId=usmf,CustomerGroupId=10 PaymentTermId=Net30
+        settle
+        dataverse expect msdyn_customergroups msdyn_groupid=10 msdyn_paymenttermid=@msdyn_paymentterms/msdyn_name=Net30
+        finops delete CustomerGroups dataAreaId=usmf,CustomerGroupId=10
+        settle
+        dataverse delete msdyn_paymentterms msdyn_name=Net30,msdyn_company=@cdm_companies/cdm_companycode=usmf
+        dataverse insert msdyn_paymentterms msdyn_name=Net30,msdyn_company=@cdm_companies/cdm_companycode=usmf msdyn_days=31
+        finops insert CustomerGroups dataAreaId=usmf,CustomerGroupId=11 PaymentTermId=Net30
+        settle
+        dataverse expect msdyn_customergroups msdyn_groupid=11 msdyn_paymenttermid=@msdyn_paymentterms/msdyn_days=31
+        dataverse delete msdyn_paymentterms msdyn_name=Net30,msdyn_company=@cdm_companies/cdm_companycode=usmf
+        finops insert CustomerGroups dataAreaId=usmf,CustomerGroupId=12 PaymentTermId=Net30
+        finops delete CustomerGroups dataAreaId=usmf,CustomerGroupId=11
+        settle
+        failed customer-groups usmf/12 DW-1006
+        differences 1
+        ",
+    );
+}
+
+/// Two companies have a group of the same name, and the way to the customer leads through it.
+#[test]
+fn a_way_of_several_lookups_stays_in_its_company() {
+    let table = |kind, json: &str| (kind, serde_json::from_str(json).expect("a table"));
+    let tables = vec![
+        table(
+            SystemKind::Finops,
+            r#"{"name": "Note", "set": "Notes", "entity": "Notes", "entityName": "NoteEntity", "key": ["dataAreaId", "NoteId"],
+                "columns": [{"name": "dataAreaId", "type": "text", "maxLength": 4},
+                    {"name": "NoteId", "type": "text", "maxLength": 10}, {"name": "GroupId", "type": "text", "maxLength": 10}]}"#,
+        ),
+        table(
+            SystemKind::Dataverse,
+            r#"{"name": "msdyn_note", "set": "msdyn_notes", "primaryId": "msdyn_noteid",
+                "alternateKeys": [{"name": "note", "columns": ["msdyn_company", "msdyn_number"]}],
+                "columns": [{"name": "msdyn_number", "type": "text", "maxLength": 10, "required": true},
+                    {"name": "msdyn_company", "type": "lookup", "targets": [{"table": "cdm_company", "navigationProperty": "msdyn_company"}]},
+                    {"name": "msdyn_accountid", "type": "lookup", "targets": [{"table": "account", "navigationProperty": "msdyn_accountid"}]}]}"#,
+        ),
+    ];
+    let folder = tempfile::tempdir().expect("a folder");
+    let map = folder.path().join("notes.json");
+    let json = r#"{"name": "Notes", "legs": [{"sourceSchema": "Notes", "destinationSchema": "msdyn_notes", "sourceFilter": "",
+        "reversedSourceFilter": "", "fieldMappings": [
+            {"syncDirection": "1", "sourceField": "NOTEID", "destinationField": "msdyn_number"},
+            {"syncDirection": "1", "sourceField": "GROUPID", "destinationField": "msdyn_accountid.msdyn_customergroupid.msdyn_groupid"}]}]}"#;
+    std::fs::write(&map, json).expect("writes");
+    let config = format!(
+        "\n[[map]]\nslug = \"notes\"\nfile = {:?}\nintegration_key = [\"msdyn_company.cdm_companycode\", \"msdyn_number\"]\n",
+        map.display().to_string()
+    );
+    let insert = |company: &str| {
+        format!(
+            "finops insert CustomerGroups dataAreaId={company},CustomerGroupId=10 Description={company}\n\
+             finops insert CustomersV3 dataAreaId={company},CustomerAccount=C-{company} OrganizationName={company} \
+             PartyType=Organization CustomerGroupId=10\n\
+             finops insert Notes dataAreaId={company},NoteId=N-{company} GroupId=10\n"
+        )
+    };
+    let expect = |company: &str| {
+        format!(
+            "dataverse expect msdyn_notes msdyn_number=N-{company} msdyn_accountid=@accounts/accountnumber=C-{company}\n"
+        )
+    };
+    let story = format!("{}{}start\n{}{}failed none", insert("usmf"), insert("demf"), expect("usmf"), expect("demf"));
+    check_with(Settings { tables, config, ..Settings::default() }, &story);
+}
+
 #[test]
 fn of_a_change_and_a_delete_the_winner_stands_too() {
     let left = [

@@ -152,9 +152,14 @@ fn body_of(operation: &WriteOperation, id: Option<Uuid>) -> Result<Vec<u8>, Faul
             continue;
         }
         if column.kind == Kind::Lookup {
-            let target = column.lookup.as_ref().and_then(|lookup| lookup.targets.first()).ok_or_else(|| {
-                Fault::new(Code::TableUnknown, format!("{} does not say what {} refers to", schema.set, column.name))
-                    .column(&column.name)
+            let set = operation.sets.iter().find(|(own, _)| own == index).map(|(_, set)| &**set);
+            let mut targets = column.lookup.iter().flat_map(|lookup| &lookup.targets);
+            let target = targets.find(|target| set.is_none_or(|set| *target.set == *set)).ok_or_else(|| {
+                let what = match set {
+                    Some(set) => format!("{} of {} does not refer to {set}", column.name, schema.set),
+                    None => format!("{} does not say what {} refers to", schema.set, column.name),
+                };
+                Fault::new(Code::TableUnknown, what).column(&column.name)
             })?;
             encode_text(&mut body, &format!("{}@odata.bind", target.navigation_property));
             body.push(b':');

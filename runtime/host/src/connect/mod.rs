@@ -83,6 +83,8 @@ pub struct WriteOperation {
     pub action: Action,
     /// Column index in the schema of `table`, and the value to write.
     pub values: Vec<(usize, Value)>,
+    /// Lookup columns that may lead to several tables, and the entity set of the row that each leads to.
+    pub sets: Vec<(usize, Arc<str>)>,
 }
 
 /// A row as a page or feed carried it, still in its own JSON.

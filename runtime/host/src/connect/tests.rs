@@ -105,10 +105,43 @@ fn rows_of_finops_are_addressed_by_all_key_fields() {
 }
 
 #[test]
+fn a_lookup_of_several_tables_is_bound_to_the_table_of_its_row() {
+    let target = |table: &str, set: &str| LookupTarget {
+        table: Arc::from(table),
+        set: Arc::from(set),
+        navigation_property: Arc::from(format!("parentcustomerid_{table}")),
+    };
+    let targets = vec![target("account", "accounts"), target("contact", "contacts")];
+    let columns = vec![Column { lookup: Some(Lookup { targets }), ..Column::new("parentcustomerid", Kind::Lookup) }];
+    let schema = Schema::new(SystemKind::Dataverse, "contact", "contacts", columns);
+    let table = Arc::new(Table::new(Arc::new(schema)));
+    for (set, wanted) in [
+        (None, "{\"parentcustomerid_account@odata.bind\":\"/accounts(ID)\"}"),
+        (Some("accounts"), "{\"parentcustomerid_account@odata.bind\":\"/accounts(ID)\"}"),
+        (Some("contacts"), "{\"parentcustomerid_contact@odata.bind\":\"/contacts(ID)\"}"),
+        (Some("leads"), "DW-3002"),
+    ] {
+        let operation = WriteOperation {
+            table: Arc::clone(&table),
+            address: Address::Id(id()),
+            action: Action::Create { id: None },
+            values: vec![(0, Value::Guid(id()))],
+            sets: set.map(|set| (0, Arc::from(set))).into_iter().collect(),
+        };
+        let found = match dataverse::part_of(&operation) {
+            Ok(part) => String::from_utf8_lossy(&part.body).replace(&id().to_string(), "ID"),
+            Err(fault) => fault.code.to_string(),
+        };
+        assert_eq!(found, wanted, "{set:?}");
+    }
+}
+
+#[test]
 fn operations_are_spelled_in_both_dialects() {
     let version = || Some(Arc::from("W/\"1\""));
     let dataverse = |action, values| {
-        let operation = WriteOperation { table: groups(), address: Address::Id(id()), action, values };
+        let operation =
+            WriteOperation { table: groups(), address: Address::Id(id()), action, values, sets: Vec::new() };
         shown(&dataverse::part_of(&operation).expect("spelled"))
             .replace("6a8f1f3c-5b1d-4f4e-9d0a-0123456789ab", "ID")
             .replace("/api/data/v9.2/msdyn_customergroups", "")
@@ -140,7 +173,7 @@ fn operations_are_spelled_in_both_dialects() {
 
     let address = || key(&[("dataAreaId", Value::text("usmf")), ("CustomerGroupId", Value::text("10"))]);
     let finops = |address, action, values| {
-        let operation = WriteOperation { table: finops_groups(), address, action, values };
+        let operation = WriteOperation { table: finops_groups(), address, action, values, sets: Vec::new() };
         shown(&finops::part_of(&operation).expect("spelled")).replace("/data/CustomerGroups", "")
     };
     let values = || vec![(1, Value::text("10")), (2, Value::text("Ä")), (3, Value::text("Yes")), (4, Value::Absent)];
@@ -268,7 +301,13 @@ fn a_full_change_set_is_encoded_and_its_answer_decoded_without_loss() {
         .map(|number| {
             let values = vec![(1, Value::text(format!("G{number}"))), (2, Value::Guid(id()))];
             let action = Action::Create { id: Some(Uuid::from_u128(number as u128)) };
-            let operation = WriteOperation { table: Arc::clone(&table), address: Address::Id(id()), action, values };
+            let operation = WriteOperation {
+                table: Arc::clone(&table),
+                address: Address::Id(id()),
+                action,
+                values,
+                sets: Vec::new(),
+            };
             dataverse::part_of(&operation).expect("spelled")
         })
         .collect::<Vec<_>>();

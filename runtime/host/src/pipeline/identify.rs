@@ -52,6 +52,7 @@ pub(super) fn expand(link: &Link, work: &Work<'_>) -> Vec<RowWork> {
 /// Finds the key of every row, and passes over what the map or the link does not take.
 pub(super) async fn identify(link: &Link, work: &Work<'_>, rows: &mut [RowWork], budget: &Budget) -> Result<(), Hold> {
     if work.source == SystemKind::Dataverse {
+        link.lookups.make_room();
         read_names(link, work, rows, budget).await?;
         find_deleted(link, rows, budget).await?;
     }

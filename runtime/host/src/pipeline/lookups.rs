@@ -18,6 +18,12 @@ use crate::store::{Scope, Store};
 /// A row of a Dataverse table by its natural key.
 type RowName = (Arc<str>, RowKey);
 
+/// What a row has to hold: a path that begins in its table, and the value at the end of it.
+type Wanted<'a> = (&'a [&'a str], &'a Value);
+
+/// The column of a company's row that holds what F&O calls `dataAreaId`.
+const COMPANY_CODE: &str = "cdm_companycode";
+
 /// Entries kept before a cache is emptied: some 100 bytes each, and far more than a link has parents.
 const ENTRIES_MAX: usize = 1_000_000;
 
@@ -58,6 +64,30 @@ impl Lookups {
     /// Forgets a row that was deleted, or that turned out not to be there.
     pub fn forget(&self, set: &Arc<str>, key: &RowKey) {
         lock(&self.ids).remove(&(Arc::clone(set), key.clone()));
+    }
+
+    /// Empties caches that have grown too large. Not while a delivery counts on what was read for it.
+    pub fn make_room(&self) {
+        if lock(&self.nested).len() > ENTRIES_MAX {
+            lock(&self.nested).clear();
+        }
+        if lock(&self.names).len() > ENTRIES_MAX {
+            lock(&self.names).clear();
+        }
+    }
+
+    /// The ids behind `keys` as the system itself says now: somebody else may have deleted such a row and made it anew,
+    /// of which neither the caches nor the cross references know.
+    pub async fn ids_anew(&self, sources: &Sources<'_>, keys: &[LookupKey]) -> Result<HashMap<RowName, Uuid>, Fault> {
+        lock(&self.nested).clear();
+        let mut open = HashMap::new();
+        for key in keys {
+            self.forget(&key.set, &key.key);
+            open.insert((Arc::clone(&key.set), key.key.clone()), key);
+        }
+        let mut found = HashMap::new();
+        self.ids_from_system(sources, &mut open, &mut found).await?;
+        Ok(found)
     }
 
     /// The ids behind `keys`, as far as there are such rows.
@@ -127,19 +157,9 @@ impl Lookups {
         let mut asked = Vec::with_capacity(open.len());
         for (name, key) in &*open {
             let Some(table) = sources.tables.get(&key.set) else { continue };
-            let mut pairs = Vec::with_capacity(key.columns.len());
-            for (column, value) in key.columns.iter().zip(&key.values) {
-                let path = column.split('.').collect::<Vec<_>>();
-                match path.as_slice() {
-                    [_] => pairs.push((Arc::clone(column), value.clone())),
-                    [first, rest @ ..] => match self.nested_id(sources, table, first, rest, value).await? {
-                        Some(id) => pairs.push((Arc::from(*first), Value::Guid(id))),
-                        None => break,
-                    },
-                    [] => {}
-                }
-            }
-            if pairs.len() == key.columns.len() {
+            let paths = key.columns.iter().map(|column| column.split('.').collect::<Vec<_>>()).collect::<Vec<_>>();
+            let wanted = paths.iter().map(Vec::as_slice).zip(&key.values).collect::<Vec<_>>();
+            if let Some(pairs) = self.own_columns(sources, table, &wanted, key.key.company()).await? {
                 asked.push((name.clone(), Arc::clone(table), Address::Key(pairs)));
             }
         }
@@ -156,46 +176,78 @@ impl Lookups {
         Ok(())
     }
 
-    /// The id of the row that `column` of `table` would point to: the one whose `path` has `value`. Companies and
-    /// hierarchies: few, and asked for once.
+    /// What a row of `table` holds in columns of its own when its paths lead to the wanted values: `None` when one of them
+    /// leads nowhere. Paths that begin with the same lookup lead to one row, so they are followed together.
+    async fn own_columns(
+        &self,
+        sources: &Sources<'_>,
+        table: &Table,
+        wanted: &[Wanted<'_>],
+        company: &str,
+    ) -> Result<Option<Vec<(Arc<str>, Value)>>, Fault> {
+        let mut pairs: Vec<(Arc<str>, Value)> = Vec::with_capacity(wanted.len());
+        for &(path, value) in wanted {
+            let [first, rest @ ..] = path else { continue };
+            if rest.is_empty() {
+                pairs.push((Arc::from(*first), value.clone()));
+                continue;
+            }
+            if pairs.iter().any(|(column, _)| column.eq_ignore_ascii_case(first)) {
+                continue;
+            }
+            let beyond = wanted
+                .iter()
+                .filter(|(path, _)| path.len() > 1 && path[0].eq_ignore_ascii_case(first))
+                .map(|&(path, value)| (&path[1..], value))
+                .collect::<Vec<_>>();
+            match Box::pin(self.nested_id(sources, table, first, beyond, company)).await? {
+                Some(id) => pairs.push((Arc::from(*first), Value::Guid(id))),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(pairs))
+    }
+
+    /// The id of the row that `column` of `table` would point to: the one that holds everything `wanted` of it. Companies
+    /// and hierarchies: few, and asked for once. A row that belongs to a company is looked for in the company of the row
+    /// that refers to it, unless a path says which.
     async fn nested_id(
         &self,
         sources: &Sources<'_>,
         table: &Table,
         column: &str,
-        path: &[&str],
-        value: &Value,
+        wanted: Vec<Wanted<'_>>,
+        company: &str,
     ) -> Result<Option<Uuid>, Fault> {
-        let target = table
-            .schema
-            .index_of(column)
-            .and_then(|index| table.schema.column(index).lookup.as_ref())
-            .and_then(|lookup| lookup.targets.first());
-        let Some(target) = target else { return Ok(None) };
-        let Some(related) = sources.tables.get(&target.set) else { return Ok(None) };
-        let cached = (Arc::clone(&target.set), format!("{}={}", path.join("."), value.to_string().to_lowercase()));
-        if let Some(id) = lock(&self.nested).get(&cached) {
-            return Ok(Some(*id));
-        }
-        let (first, rest) = match path {
-            [] => return Ok(None),
-            [first, rest @ ..] => (*first, rest),
-        };
-        let pair = if rest.is_empty() {
-            value.clone()
-        } else {
-            match Box::pin(self.nested_id(sources, related, first, rest, value)).await? {
-                Some(id) => Value::Guid(id),
-                None => return Ok(None),
+        let lookup = table.schema.index_of(column).and_then(|index| table.schema.column(index).lookup.as_ref());
+        for target in lookup.into_iter().flat_map(|lookup| &lookup.targets) {
+            let Some(related) = sources.tables.get(&target.set) else { continue };
+            let own = related.schema.company.map(|index| Arc::clone(&related.schema.column(index).name));
+            let path = own.as_deref().map(|own| [own, COMPANY_CODE]);
+            let code = Value::text(company);
+            let mut wanted = wanted.clone();
+            if let Some(path) = &path
+                && !company.is_empty()
+                && !wanted
+                    .iter()
+                    .any(|(given, _)| given.first().is_some_and(|first| first.eq_ignore_ascii_case(path[0])))
+            {
+                wanted.push((path, &code));
             }
-        };
-        let address = Address::Key(vec![(Arc::from(first), pair)]);
-        let rows = sources.dataverse.read_rows(&[(related, &address)], sources.timeout).await?;
-        let id = rows.into_iter().next().and_then(Result::ok).flatten().and_then(|row| row.id);
-        if let Some(id) = id {
-            lock(&self.nested).insert(cached, id);
+            let asked = wanted.iter().map(|(path, value)| format!("{}={}", path.join("."), value).to_lowercase());
+            let cached = (Arc::clone(&target.set), asked.collect::<Vec<_>>().join("\u{1f}"));
+            if let Some(id) = lock(&self.nested).get(&cached) {
+                return Ok(Some(*id));
+            }
+            let Some(pairs) = self.own_columns(sources, related, &wanted, company).await? else { continue };
+            let address = Address::Key(pairs);
+            let rows = sources.dataverse.read_rows(&[(related, &address)], sources.timeout).await?;
+            if let Some(id) = rows.into_iter().next().and_then(Result::ok).flatten().and_then(|row| row.id) {
+                lock(&self.nested).insert(cached, id);
+                return Ok(Some(id));
+            }
         }
-        Ok(id)
+        Ok(None)
     }
 
     /// Reads whatever `slots` will ask about `rows`, so that [`Names`] can answer without waiting.

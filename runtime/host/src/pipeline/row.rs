@@ -71,6 +71,8 @@ pub struct RowWork {
     pub values: Vec<Value>,
     /// Written beside `values`: columns of the target table that no field of the flow fills.
     pub extra: Vec<(usize, Value)>,
+    /// Columns of the target table that may refer to several tables, and the entity set that each refers to here.
+    pub sets: Vec<(usize, Arc<str>)>,
     /// More of `extra`, as soon as the id is known.
     pub references: Vec<RowReference>,
     /// The target row as it was read.
@@ -80,6 +82,8 @@ pub struct RowWork {
     pub decision: Option<Decision>,
     /// Rows of the same delivery that come before it because it refers to them: the length of that chain.
     pub depth: u32,
+    /// The target had changed too, since both were last in step.
+    pub conflicting: bool,
     /// Times that the row was read again because the target had moved on.
     pub rereads: u8,
     /// The receipt of the change set that wrote it.
@@ -111,11 +115,13 @@ impl RowWork {
             lookups: Vec::new(),
             values: Vec::new(),
             extra: Vec::new(),
+            sets: Vec::new(),
             references: Vec::new(),
             current: None,
             address: None,
             decision: None,
             depth: 0,
+            conflicting: false,
             rereads: 0,
             receipt: None,
             written_version: None,

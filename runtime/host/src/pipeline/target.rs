@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dualwright_core::content::content_hash;
+use dualwright_core::lookup::LookupKey;
 use dualwright_core::plan::Flow;
 use dualwright_core::reconcile::{Decision, reconcile};
 use dualwright_core::{Code, Fault, Operation, RowKey, SystemKind, Value};
+
+use uuid::Uuid;
 
 use super::attempt::{Hold, Work};
 use super::budget::Budget;
@@ -127,12 +130,14 @@ async fn decide_wave(
             }
             let row = &rows[index];
             let creating = row.base.as_ref().is_none_or(|base| base.deleted);
-            let ids = |lookup: &dualwright_core::lookup::LookupKey| {
+            let ids = |lookup: &LookupKey| {
                 provided(providers, rows, index, lookup)
                     .or_else(|| found.get(&(Arc::clone(&lookup.set), lookup.key.clone())).copied())
             };
             let finished = flow.finish(&row.fields, row.company.as_deref(), &ids, creating);
+            let sets = sets_of(flow, row, &ids);
             finish_row(map, flow, target, &mut rows[index], finished);
+            rows[index].sets = sets;
         }
     }
     if !work.dry {
@@ -161,7 +166,11 @@ fn refer(link: &Link, rows: &mut [RowWork], index: usize) {
             _ => to.target_id().or_else(|| to.base.as_ref().and_then(|base| base.dataverse_id)),
         };
         match id {
-            Some(id) => rows[index].extra.push((reference.column, Value::Guid(id))),
+            Some(id) => {
+                let set = Arc::clone(&link.maps[to.map].dataverse.table.schema.set);
+                rows[index].sets.push((reference.column, set));
+                rows[index].extra.push((reference.column, Value::Guid(id)));
+            }
             None if rows[index].is_open() => {
                 let what = format!("it refers to record {} of map {}", to.readable_key(), link.maps[to.map].slug);
                 rows[index].fail(Fault::new(Code::LookupNotFound, format!("{what}, which is not there")));
@@ -171,12 +180,54 @@ fn refer(link: &Link, rows: &mut [RowWork], index: usize) {
     }
 }
 
-fn provided(
-    providers: &Providers,
-    rows: &[RowWork],
-    asking: usize,
-    lookup: &dualwright_core::lookup::LookupKey,
-) -> Option<uuid::Uuid> {
+/// The tables that the polymorphic lookups of a row lead to, by column.
+fn sets_of(flow: &Flow, row: &RowWork, ids: &dyn Fn(&LookupKey) -> Option<Uuid>) -> Vec<(usize, Arc<str>)> {
+    let sets = flow.polymorphic_sets(&row.fields, row.company.as_deref(), ids);
+    sets.into_iter().map(|(position, set)| (flow.target_columns[position], set)).collect()
+}
+
+/// The target says that something is not there that a row names. Perhaps it is one of the rows that it refers to: somebody
+/// deleted that one, and may have made it anew. Every reference is asked for again, of the system itself. Inside: what the
+/// row lacks now.
+pub(super) async fn refer_anew(
+    link: &Link,
+    work: &Work<'_>,
+    rows: &mut [RowWork],
+    index: usize,
+    budget: &Budget,
+) -> Result<Result<(), Fault>, Hold> {
+    let target = work.source.other();
+    let providers = providers(link, target, rows);
+    let asked = rows[index]
+        .lookups
+        .iter()
+        .filter(|lookup| provided(&providers, rows, index, lookup).is_none())
+        .cloned()
+        .collect::<Vec<_>>();
+    let Some(flow) = link.maps[rows[index].map].flow(target).filter(|_| !asked.is_empty()) else { return Ok(Ok(())) };
+    let sources = link.sources(budget.for_write(Instant::now())?);
+    let found = link.lookups.ids_anew(&sources, &asked).await?;
+    let row = &rows[index];
+    let ids = |lookup: &LookupKey| {
+        provided(&providers, rows, index, lookup)
+            .or_else(|| found.get(&(Arc::clone(&lookup.set), lookup.key.clone())).copied())
+    };
+    let creating = matches!(row.decision, Some(Decision::Create));
+    Ok(match flow.finish(&row.fields, row.company.as_deref(), &ids, creating) {
+        Ok(values) => {
+            let sets = sets_of(flow, row, &ids);
+            // References to rows of the same delivery keep theirs.
+            let kept = std::mem::take(&mut rows[index].sets);
+            let kept = kept.into_iter().filter(|(column, _)| !sets.iter().any(|(own, _)| own == column));
+            rows[index].sets = kept.chain(sets.iter().cloned()).collect();
+            rows[index].values = values;
+            Ok(())
+        }
+        Err(mut faults) => Err(faults.swap_remove(0)),
+    })
+}
+
+fn provided(providers: &Providers, rows: &[RowWork], asking: usize, lookup: &LookupKey) -> Option<Uuid> {
     let provider = *providers.get(&(Arc::clone(&lookup.set), lookup.key.clone()))?;
     let row = &rows[provider];
     (provider != asking && !matches!(row.fate, Some(RowFate::Failed(_)))).then(|| row.target_id()).flatten()
@@ -294,7 +345,7 @@ pub(super) fn settle_on(link: &Link, work: &Work<'_>, row: &mut RowWork) {
         match &row.current {
             None => row.fate = Some(RowFate::Gone),
             Some(_) if changed && !source_wins => row.fate = Some(RowFate::Yielded),
-            Some(_) => {}
+            Some(_) => row.conflicting = changed,
         }
         return;
     }
@@ -312,6 +363,7 @@ pub(super) fn settle_on(link: &Link, work: &Work<'_>, row: &mut RowWork) {
         Decision::Equal => Decision::Update { changed: Vec::new() },
         other => other,
     };
+    row.conflicting = matches!(decision, Decision::Update { .. }) && changed || deleted;
     match &decision {
         Decision::Equal => row.fate = Some(RowFate::Equal),
         Decision::Yield => row.fate = Some(RowFate::Yielded),

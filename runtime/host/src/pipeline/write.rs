@@ -149,7 +149,7 @@ fn operation(link: &Link, target: SystemKind, row: &RowWork) -> WriteOperation {
     }
     // A new F&O row is named by its key, which stands among its values.
     let address = row.address.clone().unwrap_or(Address::Key(Vec::new()));
-    WriteOperation { table, address, action, values }
+    WriteOperation { table, address, action, values, sets: row.sets.clone() }
 }
 
 fn applied(row: &mut RowWork, receipt: TransactionId, written: WrittenRow) {
@@ -212,6 +212,12 @@ async fn rejected(
     let moved_on = matches!(fault.code, Code::DuplicateKey | Code::VersionConflict | Code::TargetGone);
     if moved_on && rows[index].rereads < REREADS_MAX {
         rows[index].rereads += 1;
+        if fault.code == Code::TargetGone
+            && let Err(missing) = target::refer_anew(link, work, rows, index, budget).await?
+        {
+            fail(link, rows, index, missing);
+            return Ok(());
+        }
         if fault.code == Code::DuplicateKey
             && let Some(address) = target::address_by_key(link, work, &rows[index])
         {
@@ -224,12 +230,16 @@ async fn rejected(
         return Ok(());
     }
     let fault = if moved_on { Fault { code: Code::TargetRejected, ..fault } } else { fault };
+    fail(link, rows, index, fault);
+    Ok(())
+}
+
+fn fail(link: &Link, rows: &mut [RowWork], index: usize, fault: Fault) {
     let id = rows[index].target_id();
     rows[index].fail(fault);
     if let Some(id) = id {
         fail_dependents(link, rows, index, id);
     }
-    Ok(())
 }
 
 /// Rows that refer to a row that will not be created cannot be created either; they wait for it.
