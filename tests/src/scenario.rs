@@ -20,6 +20,7 @@
 //! dataverse absent SET KEY       the row is not there
 //! dataverse writes 3             rows that the runtime wrote there since the last such line, or since the beginning
 //! failed MAP KEY CODE [column=…] consecutive lines name all failed records; `failed none`; a KEY of * is any
+//! activity conflict MAP KEY words of it   the log has such a line
 //! retry MAP KEY                  somebody retries a failed record, and it settles
 //! differences 1                  what compare must find at the end; without the line both sides must be equal
 //! ```
@@ -28,7 +29,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use anyhow::{Context, bail, ensure};
-use dualwright::store::FailedRecord;
+use dualwright::store::{Activity, FailedRecord};
 use dualwright_core::SystemKind;
 
 use crate::audit;
@@ -130,6 +131,20 @@ impl Teller {
             "restart" => self.world.open().await?,
             "settle" => self.world.settle().await?,
             "retry" => self.retry(rest).await?,
+            "activity" => {
+                let words = rest.split_whitespace().collect::<Vec<_>>();
+                let (Some((kind, rest)), lines) = (words.split_first(), self.world.activity().await?) else {
+                    bail!("activity KIND MAP KEY WORDS…");
+                };
+                let (map, rest) = rest.split_first().context("activity KIND MAP KEY WORDS…")?;
+                let is_it = |line: &&Activity| {
+                    line.kind == *kind
+                        && line.map.as_deref() == Some(*map)
+                        && line.text.contains(rest[0])
+                        && line.text.contains(&rest[1..].join(" "))
+                };
+                ensure!(lines.iter().any(|line| is_it(&line)), "there are: {lines:#?}");
+            }
             "differences" => self.differences = rest.parse()?,
             _ => match SystemKind::from_name(verb) {
                 Some(kind) => self.system_step(kind, rest).await?,

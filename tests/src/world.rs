@@ -10,7 +10,7 @@ use dualwright::engine::prepare::prepare;
 use dualwright::engine::progress::{Event, Watcher};
 use dualwright::engine::{Engine, LiveEnd};
 use dualwright::report::Difference;
-use dualwright::store::{FailedFilter, FailedRecord, Store};
+use dualwright::store::{Activity, FailedFilter, FailedRecord, Store};
 use dualwright_core::SystemKind;
 use dualwright_emulator::{Dialect, Emulator, TableDefinition, TableFile, read_tables};
 use tempfile::TempDir;
@@ -294,6 +294,13 @@ impl World {
     pub async fn failed(&self) -> anyhow::Result<Vec<FailedRecord>> {
         let link = self.engine()?.link();
         Ok(link.store.failed(&link.scope, FailedFilter::default()).await?)
+    }
+
+    /// The newest lines of the activity log.
+    pub async fn activity(&self) -> anyhow::Result<Vec<Activity>> {
+        const LINES: u32 = 100;
+        let link = self.engine()?.link();
+        Ok(link.store.activity(&link.scope, LINES).await?)
     }
 
     /// Puts failed records into the outbox again.

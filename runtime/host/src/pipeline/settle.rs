@@ -15,7 +15,7 @@ use super::captured;
 use super::link::{Link, LinkMap, Role};
 use super::row::{RowFate, RowWork};
 use super::table_map::is_unreal;
-use crate::store::{Counts, CrossReference, NewFailed, Settlement};
+use crate::store::{Counts, CrossReference, NewActivity, NewFailed, Settlement};
 
 /// Where the attempted work came from.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +37,7 @@ pub fn settlement(link: &Link, work: &Work<'_>, rows: &[RowWork], origin: Origin
         let Some(fate) = &row.fate else { continue };
         let map = &link.maps[row.map];
         count(counts.entry(row.map).or_default(), fate, work.again);
+        settlement.activity.extend(conflict(link, map, work, row, fate, origin.now));
         settlement.cross_references.extend(provenance(link, work, rows, row, origin.sequence));
         if let Some(key) = &row.key {
             if let Some(reference) = cross_reference(map, work, row, fate, origin.sequence) {
@@ -82,6 +83,35 @@ pub fn settlement(link: &Link, work: &Work<'_>, rows: &[RowWork], origin: Origin
         .map(|(map, counts)| (Arc::clone(&link.maps[map].slug), work.source, counts))
         .collect();
     settlement
+}
+
+/// A line about a record that both sides changed: whose change stands, and whose is gone.
+fn conflict(
+    link: &Link,
+    map: &LinkMap,
+    work: &Work<'_>,
+    row: &RowWork,
+    fate: &RowFate,
+    now: i64,
+) -> Option<NewActivity> {
+    let (source, target) = (work.source, work.source.other());
+    let lost = match fate {
+        RowFate::Yielded => source,
+        RowFate::Created | RowFate::Updated | RowFate::Deleted if row.conflicting => target,
+        _ => return None,
+    };
+    let (did, had) = match (row.operation, fate) {
+        (Operation::Delete, _) => ("deleted", "changed"),
+        (Operation::Upsert, RowFate::Created) => ("changed", "deleted"),
+        (Operation::Upsert, RowFate::Yielded) if row.current.is_none() => ("changed", "deleted"),
+        (Operation::Upsert, _) => ("changed", "changed"),
+    };
+    let text = format!(
+        "record {} was {did} on {source} and {had} on {target}; {} wins, and what was done on {lost} is gone",
+        row.readable_key(),
+        link.conflict_winner
+    );
+    Some(NewActivity { at: now, map: Some(Arc::clone(&map.slug)), kind: "conflict", text })
 }
 
 /// Rows that the target holds for certain after this attempt, so that lookups need not be asked for again.
