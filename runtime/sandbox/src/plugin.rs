@@ -54,8 +54,10 @@ pub struct Plugin {
     pub digest: String,
     /// The extension points it exports.
     pub points: Vec<ExtensionPoint>,
-    /// Its transform or table map has a way back.
-    pub has_way_back: bool,
+    /// Its transform has a way back.
+    pub transforms_back: bool,
+    /// Its table map has a way back.
+    pub maps_back: bool,
     /// It declares table maps as data.
     pub declares_maps: bool,
     pub description: Description,
@@ -152,7 +154,8 @@ impl Plugin {
             version: description.version.clone(),
             digest,
             points,
-            has_way_back: exports.transform_back.is_some() || exports.table_map_back.is_some(),
+            transforms_back: exports.transform_back.is_some(),
+            maps_back: exports.table_map_back.is_some(),
             declares_maps: exports.declare.is_some(),
             description,
             code,

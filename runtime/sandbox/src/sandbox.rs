@@ -46,6 +46,8 @@ pub enum Ticker {
 pub struct SandboxSettings {
     /// Guest time and its host calls, per plugin and transaction; above it a plugin is reported as slow.
     pub goal: Duration,
+    /// What a whole transaction may take: the time of a plugin is reported as a share of it.
+    pub budget: Duration,
     /// Ends a call.
     pub hard_limit: Duration,
     /// All memories of an instance together.
@@ -67,6 +69,7 @@ impl Default for SandboxSettings {
     fn default() -> Self {
         Self {
             goal: Duration::from_millis(500),
+            budget: Duration::from_secs(120),
             hard_limit: Duration::from_secs(2),
             memory_bytes_max: 64 * 1024 * 1024,
             tenant_memory_bytes_max: 512 * 1024 * 1024,

@@ -151,7 +151,6 @@ pub struct Session {
     tenant: Arc<TenantMemory>,
     context: CallContext,
     transaction: Arc<str>,
-    budget: Duration,
     live: HashMap<u64, (Guest, Functions)>,
     spent: Vec<Spent>,
     frames: Frames,
@@ -186,7 +185,6 @@ impl Session {
             sandbox,
             tenant,
             transaction: context.transaction.to_string().into(),
-            budget: context.deadline.saturating_duration_since(Instant::now()),
             context,
             live: HashMap::new(),
             spent: Vec::new(),
@@ -436,14 +434,14 @@ impl Drop for Session {
     /// Judges each plugin by what all its installations took together, booked where it took most.
     fn drop(&mut self) {
         self.live.clear();
-        let goal = self.sandbox.shared().settings.goal;
+        let SandboxSettings { goal, budget, .. } = self.sandbox.shared().settings;
         let mut spent = std::mem::take(&mut self.spent);
         spent.sort_by_key(|spent| std::cmp::Reverse(spent.own));
         while let Some(first) = spent.first() {
             let (record, point, label) = (first.record.clone(), first.point, first.label.clone());
             let own: Duration = spent.iter().filter(|s| Arc::ptr_eq(&s.record, &record)).map(|s| s.own).sum();
             spent.retain(|spent| !Arc::ptr_eq(&spent.record, &record));
-            let share = own.as_secs_f64() / self.budget.as_secs_f64().max(f64::MIN_POSITIVE);
+            let share = own.as_secs_f64() / budget.as_secs_f64().max(f64::MIN_POSITIVE);
             record.transaction(point, share.min(1.0), goal < own);
             if goal < own {
                 let (transaction, millis, goal) = (&*self.transaction, own.as_millis(), goal.as_millis());

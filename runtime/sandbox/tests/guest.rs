@@ -122,7 +122,12 @@ fn a_transform_answers_with_the_cells_it_changes() {
     let sandbox = sandbox(|_| {});
     let upper = transform(&sandbox, "upper");
     assert_eq!(upper.plugin.points.len(), 4, "{:?}", upper.plugin.points);
-    assert!(upper.plugin.has_way_back && upper.plugin.declares_maps && upper.plugin.description.reads_before);
+    assert!(
+        upper.plugin.transforms_back
+            && upper.plugin.maps_back
+            && upper.plugin.declares_maps
+            && upper.plugin.description.reads_before
+    );
     let mut session = sandbox.session("default", context());
     assert_eq!(run(&mut session, &upper, &["a", "ä"]).unwrap(), [(0, "A".into()), (1, "Ä".into())]);
 

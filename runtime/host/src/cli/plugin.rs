@@ -30,6 +30,8 @@ pub(super) enum PluginCommand {
 }
 
 const INSPECT_EXAMPLES: &str = "\
+What stands here is what an operator needs to bind it: names for dualwright.toml, and the digest to pin.
+
   dualwright plugin inspect                     the standard plugins
   dualwright plugin inspect text-cleanup
   dualwright plugin inspect target/my-plugin.wasm";
@@ -243,7 +245,7 @@ fn plugin_json(plugin: &Plugin, bytes: usize) -> Json {
         "sha256": plugin.digest,
         "bytes": bytes,
         "points": plugin.points,
-        "has_way_back": plugin.has_way_back,
+        "has_way_back": plugin.transforms_back || plugin.maps_back,
         "declares_maps": plugin.declares_maps,
         "description": plugin.description,
     })
@@ -262,7 +264,7 @@ fn plugin_text(plugin: &Plugin, bytes: usize) -> String {
         plugin.digest,
         bytes.div_ceil(1024),
         points(plugin),
-        yes(plugin.has_way_back),
+        yes(plugin.transforms_back || plugin.maps_back),
         yes(description.idempotent),
     ));
     if !description.parameters.is_empty() {
@@ -381,7 +383,7 @@ fn call(arguments: &RunArguments) -> anyhow::Result<Said> {
         Ok(plugin) => plugin,
         Err(fault) => return Ok(refused(&fault)),
     };
-    if arguments.back && !(arguments.point == Point::Transform && plugin.has_way_back) {
+    if arguments.back && !(arguments.point == Point::Transform && plugin.transforms_back) {
         bail!("{name} has no way back that --back could call");
     }
     let parameters = parameters(&plugin.description, &arguments.parameter)?;

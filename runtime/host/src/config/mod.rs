@@ -150,7 +150,7 @@ impl Stage {
 }
 
 /// What a trap, a timeout or a broken answer of a plugin means for the record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FaultPolicy {
     /// The record goes to the error queue; in a transaction the whole transaction does.
@@ -177,7 +177,24 @@ impl std::fmt::Display for ConfigProblem {
     }
 }
 
+impl TableMapConfig {
+    /// The slug of the map that pairs the rows that the plugin gives with this table.
+    #[must_use]
+    pub fn slug_of(&self, set: &str) -> String {
+        format!("{}-{set}", self.slug)
+    }
+}
+
 impl Config {
+    /// The slugs of all maps as records and counts name them: a table map has one of its own and one for each table.
+    #[must_use]
+    pub fn map_slugs(&self) -> Vec<String> {
+        let of_tables = self.table_maps.iter().flat_map(|map| {
+            std::iter::once(map.slug.clone()).chain(map.tables.iter().map(|table| map.slug_of(&table.set)))
+        });
+        self.maps.iter().map(|map| map.slug.clone()).chain(of_tables).collect()
+    }
+
     /// Reads a configuration file. Paths in it are relative to its folder. `environment` resolves references to
     /// secrets, so that a test needs no process environment.
     pub fn read(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, Vec<ConfigProblem>> {
@@ -191,6 +208,12 @@ impl Config {
         })?;
         let folder = path.parent().unwrap_or(Path::new("."));
         Self::parse(&path.display().to_string(), &text, folder, environment)
+    }
+
+    /// The JSON Schema of the file: for editors, and for whoever writes one by program.
+    #[must_use]
+    pub fn json_schema() -> serde_json::Value {
+        schemars::schema_for!(written::Config).to_value()
     }
 
     /// Raises the text of a configuration file.

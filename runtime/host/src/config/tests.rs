@@ -111,3 +111,101 @@ fn all_problems_are_reported_at_once() {
         .replace("\"NAME\"", "\"\"");
     assert!(parse(&text).expect_err("is not valid").len() >= 2);
 }
+
+/// Judges a value by the keywords that the schema uses; one that is not known here is a mistake of this test.
+fn judge(root: &serde_json::Value, schema: &serde_json::Value, value: &serde_json::Value) -> Result<(), String> {
+    let Some(keywords) = schema.as_object() else {
+        return if schema == &serde_json::Value::Bool(false) {
+            Err(format!("{value} is one too many"))
+        } else {
+            Ok(())
+        };
+    };
+    for (keyword, wanted) in keywords {
+        let list = || wanted.as_array().expect("a list");
+        let fits = |schema: &&serde_json::Value| judge(root, schema, value).is_ok();
+        let holds = match keyword.as_str() {
+            "$schema" | "$defs" | "title" | "description" | "default" | "format" => true,
+            "$ref" => {
+                let path = wanted.as_str().and_then(|path| path.strip_prefix('#')).expect("a place in the schema");
+                judge(root, root.pointer(path).expect("it is there"), value)?;
+                true
+            }
+            "type" => {
+                let name = match value {
+                    serde_json::Value::Null => "null",
+                    serde_json::Value::Bool(_) => "boolean",
+                    serde_json::Value::Number(_) => "integer",
+                    serde_json::Value::String(_) => "string",
+                    serde_json::Value::Array(_) => "array",
+                    serde_json::Value::Object(_) => "object",
+                };
+                wanted == name || wanted.as_array().is_some_and(|names| names.iter().any(|own| own == name))
+            }
+            "const" => wanted == value,
+            "enum" => list().contains(value),
+            "anyOf" => list().iter().any(|schema| fits(&schema)),
+            "oneOf" => list().iter().filter(fits).count() == 1,
+            "minimum" => value.as_f64().is_none_or(|value| wanted.as_f64().expect("a number") <= value),
+            "maximum" => value.as_f64().is_none_or(|value| value <= wanted.as_f64().expect("a number")),
+            "required" => value
+                .as_object()
+                .is_none_or(|object| list().iter().all(|name| object.contains_key(name.as_str().expect("a name")))),
+            "items" => {
+                value.as_array().into_iter().flatten().try_for_each(|item| judge(root, wanted, item))?;
+                true
+            }
+            "properties" => {
+                for (name, value) in value.as_object().into_iter().flatten() {
+                    wanted.get(name).map_or(Ok(()), |schema| judge(root, schema, value))?;
+                }
+                true
+            }
+            "additionalProperties" => {
+                let known = |name: &str| keywords.get("properties").is_some_and(|known| known.get(name).is_some());
+                for (name, value) in value.as_object().into_iter().flatten().filter(|(name, _)| !known(name)) {
+                    judge(root, wanted, value).map_err(|why| format!("{name}: {why}"))?;
+                }
+                true
+            }
+            other => panic!("the test does not know {other}"),
+        };
+        if !holds {
+            return Err(format!("{value} does not hold {keyword} {wanted}"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_json_schema_takes_what_the_program_takes() {
+    let schema = Config::json_schema();
+    let judged = |text: &str| {
+        let value = serde_json::to_value(toml::from_str::<toml::Table>(text).expect("TOML")).expect("JSON");
+        judge(&schema, &schema, &value)
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let urls = crate::demo::Urls { finops: "http://127.0.0.1:1".into(), dataverse: "http://127.0.0.1:2".into() };
+    let demo = crate::demo::DataSource::embedded().and_then(|data| data.write_settings(folder.path(), &urls));
+    let demo = std::fs::read_to_string(demo.expect("settings")).expect("they were written");
+    let example = include_str!("../../../../examples/partner-map-extension/dualwright.toml");
+    for text in [GOOD, &format!("{GOOD}{TABLE_MAP}"), &demo, example] {
+        assert_eq!(judged(text), Ok(()), "{text}");
+        assert!(parse(text).is_ok(), "{text}");
+    }
+    for (from, to) in [
+        ("tenant = \"default\"", "tenent = \"default\""),
+        ("slug = \"contoso\"", ""),
+        ("[\"USMF\", \"eumf\"]", "\"USMF\""),
+        ("finops.url", "conflict_winner = \"nobody\"\nfinops.url"),
+        ("stage = \"transform\"", "stage = \"table-map\""),
+        ("direction = \"both\"", "direction = \"north\""),
+        ("[link]", "[limits]\nbatch_rows_max = 999\n[link]"),
+        ("parameters = {", "on_fault = \"shrug\"\nparameters = {"),
+    ] {
+        let text = GOOD.replacen(from, to, 1);
+        assert_ne!(text, GOOD, "{from}");
+        assert!(judged(&text).is_err(), "{to}");
+        assert!(parse(&text).is_err(), "{to}");
+    }
+}

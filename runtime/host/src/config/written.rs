@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use dualwright_core::SystemKind;
 use reqwest::Url;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
@@ -14,18 +15,26 @@ use super::{
 };
 use crate::connect::{ClientCredentials, Endpoint};
 
-#[derive(Debug, Deserialize)]
+/// The configuration of a link between an F&O and a Dataverse environment. Paths are relative to the file.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(title = "dualwright.toml")]
 pub(super) struct Config {
+    /// Whose link this is: first in every key and path. Lower-case letters, digits, - and _.
     #[serde(default = "default_tenant")]
     tenant: String,
+    /// Folder of the store and of compiled plugins.
     #[serde(default = "default_state")]
     state: PathBuf,
+    /// Times and sizes.
     #[serde(default)]
     limits: WrittenLimits,
+    /// The two environments.
     link: Link,
+    /// Plugins that do not come with the runtime.
     #[serde(default)]
     plugin: Vec<Plugin>,
+    /// Table maps.
     #[serde(default)]
     map: Vec<Map>,
 }
@@ -38,25 +47,40 @@ fn default_state() -> PathBuf {
     PathBuf::from("state")
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Limits")]
 struct WrittenLimits {
+    /// What a transaction may take, from its attempt to its end; 120 when left out.
     transaction_budget_seconds: Option<u64>,
+    /// The part of the budget that only the write may use; 30 when left out.
     write_reserve_seconds: Option<u64>,
+    /// Over this, summed per plugin and transaction, a plugin is reported as slow; 500 when left out.
     plugin_goal_ms: Option<u64>,
+    /// Ends one call of a plugin; 2000 when left out.
     plugin_hard_limit_ms: Option<u64>,
+    /// Memory of one instance of a plugin; 64 when left out.
     plugin_memory_mib: Option<usize>,
+    /// How often a feed is asked when it had nothing; 500 when left out.
     poll_interval_ms: Option<u64>,
+    /// Rows of one batch; 998 when left out, which is what a change set holds beside receipt and fence.
+    #[schemars(range(min = 1, max = 998))]
     batch_rows_max: Option<usize>,
+    /// Batches of an initial sync that are under way at the same time; 4 when left out.
+    #[schemars(range(min = 1, max = 16))]
     initial_sync_concurrency: Option<usize>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Link {
+    /// Its name in keys, paths and logs. Lower-case letters, digits, - and _.
     slug: String,
+    /// Legal entities to keep in step, as `dataAreaId` writes them.
     companies: Vec<String>,
+    /// Whose value stands when both sides changed a record; finops when left out.
     #[serde(default = "default_winner")]
+    #[schemars(with = "SystemName")]
     conflict_winner: SystemKind,
     finops: Side,
     dataverse: Side,
@@ -66,16 +90,29 @@ const fn default_winner() -> SystemKind {
     SystemKind::Finops
 }
 
-#[derive(Debug, Deserialize)]
+/// How a [`SystemKind`] is written.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase", inline)]
+#[expect(dead_code, reason = "it only stands for the names in the JSON Schema")]
+enum SystemName {
+    Finops,
+    Dataverse,
+}
+
+/// One environment.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Side {
+    /// Scheme and host, for instance https://contoso.crm.dynamics.com.
     url: String,
+    /// OAuth 2.0 client credentials; an emulator needs none.
     auth: Option<Auth>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Auth {
+    /// Where tokens are given out.
     token_url: String,
     client_id: String,
     client_secret: SecretReference,
@@ -83,78 +120,104 @@ struct Auth {
 }
 
 /// Where a secret is to be found; a secret itself never stands in the file.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct SecretReference {
+    /// An environment variable.
     env: String,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Plugin {
+    /// What maps call it.
     name: String,
+    /// The component.
     file: PathBuf,
+    /// The digest that the file must have; `dualwright plugin inspect` prints it.
     sha256: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A table map: either a file and its integration key, or a plugin that computes the rows and its tables.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Map {
+    /// Its name in keys, messages and on the command line. Lower-case letters, digits, - and _.
     slug: String,
+    /// The map, as Dual-write exports it (msdyn_mapping).
     file: Option<PathBuf>,
+    /// The Dataverse columns that identify a row, as dotted paths, with the company.
     integration_key: Option<Vec<String>>,
+    /// The public collection of the F&O entity, where its metadata does not say it.
     finops_collection: Option<String>,
+    /// Plugins at this map, in their order.
     #[serde(default)]
     plugin: Vec<Binding>,
     table_map: Option<TableMap>,
+    /// The Dataverse tables that the plugin of `table_map` writes.
     #[serde(default)]
     table: Vec<Table>,
 }
 
 /// Stands for file and integration key where a plugin computes the rows.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct TableMap {
     plugin: String,
+    /// As the plugin declares them; `dualwright plugin inspect` lists them.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     parameters: BTreeMap<String, toml::Value>,
+    /// What a trap, a timeout or a broken answer means for the record.
     #[serde(default)]
     on_fault: FaultPolicy,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Table {
+    /// Entity set.
     set: String,
+    /// The columns that identify a row, as dotted paths, with the company.
     integration_key: Vec<String>,
 }
 
-#[derive(Debug, Deserialize)]
+/// One plugin at one place of a map.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Binding {
+    /// A standard plugin, or one of the [[plugin]] files.
     name: String,
     stage: WrittenStage,
+    /// The field mapping that it changes, by its F&O or Dataverse name.
     field: Option<String>,
+    /// Several field mappings; a validator without any sees the whole row.
     #[serde(default)]
     fields: Vec<String>,
     direction: BindingDirection,
+    /// As the plugin declares them; `dualwright plugin inspect` lists them.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     parameters: BTreeMap<String, toml::Value>,
+    /// What a trap, a timeout or a broken answer means for the record.
     #[serde(default)]
     on_fault: FaultPolicy,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+/// Where on the way of a row.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum WrittenStage {
     Transform,
     PreValidate,
     PostValidate,
     /// A place of its own in the file; known here to say so.
+    #[schemars(skip)]
     TableMap,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+/// Which way.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum BindingDirection {
     ToDataverse,

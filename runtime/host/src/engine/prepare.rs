@@ -57,6 +57,7 @@ pub struct PreparedLink {
 pub fn sandbox(config: &Config) -> Result<Sandbox, Fault> {
     Sandbox::new(SandboxSettings {
         goal: config.limits.plugin_goal,
+        budget: config.limits.transaction_budget,
         hard_limit: config.limits.plugin_hard_limit,
         memory_bytes_max: config.limits.plugin_memory_bytes_max,
         cache: Some(config.state.join("compiled")),
@@ -80,6 +81,7 @@ pub async fn prepare(config: &Config, store: Store) -> Result<PreparedLink, Vec<
     let plugins = admit(config, &sandbox, &mut problems);
     let maps = read_maps(config, &left, &right, &mut problems);
     let read_table_maps = table_map::read(config, &plugins, &left, &right, &mut problems);
+    check_keys(&maps, &read_table_maps, &mut problems);
     let wanted = Wanted::of(&maps, &read_table_maps);
     let schemas = Schemas::read(&finops, &dataverse, [&left, &right], &wanted, &mut problems).await;
     let keys = wanted.keys;
@@ -279,6 +281,29 @@ fn read_maps<'a>(
     }
     maps.retain(|map| dataverse.has_set(&map.leg.dataverse_set));
     maps
+}
+
+/// A table has one integration key, whoever writes it: lookups of other maps find its rows by it.
+fn check_keys(maps: &[ReadMap<'_>], table_maps: &[ReadTableMap<'_>], problems: &mut Problems) {
+    let of_maps = maps.iter().map(|map| (&map.leg.dataverse_set, &map.config.slug, &map.config.integration_key));
+    let of_table_maps = table_maps
+        .iter()
+        .flat_map(|map| map.config.tables.iter().map(|table| (&table.set, &map.config.slug, &table.integration_key)));
+    let mut first: HashMap<String, (&String, Vec<String>)> = HashMap::new();
+    for (set, slug, key) in of_maps.chain(of_table_maps) {
+        let mut key = key.iter().map(|path| path.to_lowercase()).collect::<Vec<_>>();
+        key.sort();
+        let (other, known) = first.entry(set.to_lowercase()).or_insert_with(|| (slug, key.clone()));
+        if *known != key {
+            let what = format!("it gives table {set} another integration key than map `{other}` does");
+            problems.error(
+                "dualwright.toml",
+                &format!("map `{slug}`"),
+                &what,
+                "A table has one integration key: give both maps the same",
+            );
+        }
+    }
 }
 
 /// What the maps need to know of both systems.
@@ -570,7 +595,7 @@ fn bindings(
         if point == ExtensionPoint::Transform
             && binding.targets.len() > 1
             && !plugin.description.idempotent
-            && !plugin.has_way_back
+            && !plugin.transforms_back
         {
             problems.error(
                 "dualwright.toml",
@@ -580,6 +605,11 @@ fn bindings(
             );
             continue;
         }
+        // A plugin that goes forth to Dataverse goes back to F&O; bound in one direction it only goes forth.
+        let back = point == ExtensionPoint::Transform
+            && plugin.transforms_back
+            && binding.targets.len() > 1
+            && target == SystemKind::Finops;
         let named = plugin.description.columns_in(&binding.parameters);
         let Some((inputs, granted)) = inputs(binding, &named, flow, schema, &place, problems) else { continue };
         // What only a parameter names is read, not written.
@@ -600,6 +630,7 @@ fn bindings(
                 stage: binding.stage,
                 installation,
                 inputs,
+                back,
                 on_fault: binding.on_fault,
             }),
             Err(fault) => problems.fault("dualwright.toml", &place, &fault),

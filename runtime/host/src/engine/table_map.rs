@@ -71,7 +71,7 @@ pub(super) fn read<'a>(
                 error(what, "Add a [[map.table]] with that set and its integration_key");
             }
         }
-        if !plugin.has_way_back {
+        if !plugin.maps_back {
             problems.notice(
                 "dualwright.toml",
                 &place,
@@ -164,7 +164,7 @@ impl ReadTableMap<'_> {
     }
 
     fn direction(&self, writable: bool) -> FieldDirection {
-        if writable && self.plugin.has_way_back { FieldDirection::Both } else { FieldDirection::ToDataverse }
+        if writable && self.plugin.maps_back { FieldDirection::Both } else { FieldDirection::ToDataverse }
     }
 
     /// The real F&O table, and the row as the plugin sees it.
@@ -225,7 +225,7 @@ impl ReadTableMap<'_> {
         context: &Context<'_>,
         problems: &mut Problems,
     ) -> Option<Target> {
-        let slug = format!("{}-{}", self.config.slug, table.set);
+        let slug = self.config.slug_of(&table.set);
         let dataverse = context.schemas.dataverse.get(&table.set)?;
         let names_company = |path: &str| path.to_ascii_lowercase().ends_with(".cdm_companycode");
         let specific =
@@ -269,7 +269,7 @@ impl ReadTableMap<'_> {
                 continue;
             }
             let is_written = in_key || (want.is_some_and(|want| want.access == Access::Write) && !column.read_only);
-            if !is_written && !self.plugin.has_way_back {
+            if !is_written && !self.plugin.maps_back {
                 continue;
             }
             let direction = if is_written { self.direction(true) } else { FieldDirection::ToFinops };

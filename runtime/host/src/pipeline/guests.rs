@@ -36,7 +36,10 @@ pub(super) async fn transform(
             in_pieces(own.len(), &mut |piece| {
                 let input = piece.clone().map(|at| inputs[at].as_slice()).collect::<Vec<_>>();
                 let info = piece.map(|at| infos[at].as_info()).collect::<Vec<_>>();
-                session.transform(&binding.installation, &info, &input)
+                match binding.back {
+                    false => session.transform(&binding.installation, &info, &input),
+                    true => session.transform_back(&binding.installation, &info, &input),
+                }
             })
         })
         .await;

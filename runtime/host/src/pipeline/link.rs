@@ -104,6 +104,8 @@ pub struct Binding {
     /// Transforms: positions in the flow's fields. Validators: positions in the flow's target columns. In the order of
     /// the installation's columns.
     pub inputs: Vec<usize>,
+    /// It takes back what the same binding does in the other direction.
+    pub back: bool,
     pub on_fault: FaultPolicy,
 }
 

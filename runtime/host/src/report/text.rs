@@ -91,7 +91,7 @@ pub fn plugins_text(plugins: &[PluginReport]) -> String {
         "guest",
         "host calls",
         "marshalling",
-        "of 120 s",
+        "of budget",
         "over goal",
         "faults",
     ];
@@ -117,12 +117,18 @@ pub fn plugins_text(plugins: &[PluginReport]) -> String {
     render(&out)
 }
 
+/// As wide as `width` columns, where a person looks at it: reasons are sentences.
 #[must_use]
-pub fn failed_text(failed: &[FailedReport]) -> String {
+pub fn failed_text(failed: &[FailedReport], width: Option<u16>) -> String {
     if failed.is_empty() {
         return "  no record failed\n".to_owned();
     }
+    // Narrower than this every word stands on a line of its own.
+    const WIDTH_MIN: u16 = 72;
     let mut out = table(&["id", "map", "record", "code", "why"], 5);
+    if let Some(width) = width {
+        out.set_content_arrangement(ContentArrangement::Dynamic).set_width(width.max(WIDTH_MIN));
+    }
     for record in failed.iter().take(ROWS_SHOWN_MAX) {
         let column = record.column.as_deref().map(|column| format!(" [{column}]")).unwrap_or_default();
         out.add_row(vec![
@@ -130,7 +136,10 @@ pub fn failed_text(failed: &[FailedReport]) -> String {
             record.map.clone(),
             record.key.clone(),
             record.code.clone(),
-            format!("{}{column}: {}", record.reason, record.remedy),
+            match &record.foreign_code {
+                Some(foreign) => format!("{} ({foreign}){column}: {}", record.reason, record.remedy),
+                None => format!("{}{column}: {}", record.reason, record.remedy),
+            },
         ]);
     }
     let mut text = render(&out);
@@ -176,6 +185,31 @@ mod tests {
         assert_eq!(duration(999), "999 µs");
         assert_eq!(duration(1_500), "1.5 ms");
         assert_eq!(duration(2_000_000), "2.00 s");
+    }
+
+    #[test]
+    fn reasons_are_as_wide_as_the_terminal() {
+        let record = FailedReport {
+            id: 7,
+            map: "customers".into(),
+            direction: String::new(),
+            key: "usmf/c1".into(),
+            code: "DW-1101".into(),
+            column: Some("creditlimit".into()),
+            foreign_code: Some("credit-limit-exceeded".into()),
+            reason: "the credit limit is over 1000 EUR, the highest allowed: lower it, or have the limit raised".into(),
+            remedy: "correct the record at the source, then retry".into(),
+            attempts: 1,
+        };
+        let lines = |width| failed_text(std::slice::from_ref(&record), width);
+        let wide = lines(None);
+        assert_eq!(wide.lines().count(), 2, "{wide}");
+        assert!(wide.contains("raised (credit-limit-exceeded) [creditlimit]: correct"), "{wide}");
+        for (width, most) in [(100, 100), (80, 80), (20, 72)] {
+            let text = lines(Some(width));
+            assert!(text.lines().all(|line| line.chars().count() <= most), "{width}\n{text}");
+            assert!(text.lines().any(|line| line.contains("customers") && line.contains("usmf/c1")), "{text}");
+        }
     }
 
     #[test]
