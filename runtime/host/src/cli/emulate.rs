@@ -1,6 +1,5 @@
 //! `dualwright emulate`: one system alone.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -68,8 +67,7 @@ pub(super) async fn emulate(arguments: EmulateArguments) -> anyhow::Result<u8> {
         .await
         .with_context(|| format!("{} cannot be listened on", arguments.listen))?;
     // Whoever started us reads this line to learn the port.
-    println!("{name} emulator listening on http://{}", listener.local_addr()?);
-    std::io::stdout().flush()?;
+    super::output::print(&format!("{name} emulator listening on http://{}\n", listener.local_addr()?))?;
     emulator.serve(listener, super::output::interrupted()).await?;
     Ok(super::FINE)
 }

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::schemas::Schemas;
 use super::{ConfigArgument, FINE, MISCONFIGURED, output, session};
-use crate::config::{BindingConfig, Config};
+use crate::config::{BindingConfig, Config, MappedTableConfig, TableMapConfig};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum MapCommand {
@@ -104,12 +104,14 @@ struct Source {
     slug: Option<String>,
     integration_key: Vec<String>,
     bindings: Vec<BindingConfig>,
+    /// A plugin computes its rows, so there is no map in the file.
+    table_map: Option<TableMapConfig>,
 }
 
 /// The files that are meant; `None` when the configuration could not be read, which was said then.
 fn sources(files: &[PathBuf], config: &Path) -> anyhow::Result<Option<Vec<Source>>> {
     if files.is_empty() {
-        return Ok(session::read_config_without_secrets(config)?.map(of_config));
+        return Ok(session::read_config_without_secrets(config)?.map(|read| of_config(config, read)));
     }
     let mut sources = Vec::new();
     for file in files {
@@ -129,18 +131,30 @@ fn sources(files: &[PathBuf], config: &Path) -> anyhow::Result<Option<Vec<Source
     Ok(Some(sources))
 }
 
-fn of_config(config: Config) -> Vec<Source> {
+fn of_config(file: &Path, config: Config) -> Vec<Source> {
     let source = |map: crate::config::MapConfig| Source {
         file: map.file,
         slug: Some(map.slug),
         integration_key: map.integration_key,
         bindings: map.bindings,
+        table_map: None,
     };
-    config.maps.into_iter().map(source).collect()
+    let computed = |map: TableMapConfig| Source {
+        file: file.to_owned(),
+        slug: Some(map.slug.clone()),
+        table_map: Some(map),
+        ..Source::default()
+    };
+    config.maps.into_iter().map(source).chain(config.table_maps.into_iter().map(computed)).collect()
 }
 
 /// Reads a map file. A file that cannot be read is a problem like any other, so that the rest is still checked.
-fn read(file: &Path) -> Result<Mapping, Vec<Problem>> {
+fn read(source: &Source) -> Result<Mapping, Vec<Problem>> {
+    let file = &source.file;
+    if let Some(map) = &source.table_map {
+        // What its plugin makes of a row is not for a file to say.
+        return Ok(Mapping { name: format!("[{}] by plugin {}", map.finops_collection, map.plugin), legs: Vec::new() });
+    }
     let text = std::fs::read_to_string(file).map_err(|error| {
         vec![Problem::error("file", format!("cannot be read: {error}"), "name a file that can be read")]
     })?;
@@ -163,6 +177,9 @@ struct Checked {
     left_out: Vec<String>,
 }
 
+const OF_A_PLUGIN: &str = "maps whose rows a plugin computes: `dualwright run` asks the plugin and both systems before it \
+    starts";
+
 const WITHOUT_SCHEMAS: &str = "tables and columns, types and lengths, required columns, lookups and the integration \
     key: that needs --schemas DIR";
 
@@ -180,7 +197,7 @@ fn check(arguments: &CheckArguments) -> anyhow::Result<u8> {
 fn check_all(arguments: &CheckArguments) -> anyhow::Result<Option<Vec<Checked>>> {
     let Some(sources) = sources(&arguments.files, &arguments.config.config)? else { return Ok(None) };
     let schemas = arguments.schemas.as_deref().map(Schemas::read).transpose()?;
-    let mappings = sources.iter().map(|source| read(&source.file)).collect::<Vec<_>>();
+    let mappings = sources.iter().map(read).collect::<Vec<_>>();
     let keys = Keys::of(&sources, &mappings, schemas.as_ref());
     let mut all = Vec::with_capacity(sources.len());
     for (source, mapping) in sources.iter().zip(mappings) {
@@ -205,6 +222,7 @@ fn check_all(arguments: &CheckArguments) -> anyhow::Result<Option<Vec<Checked>>>
                     }
                 }
                 checked.name = Some(mapping.name);
+                checked.left_out.extend(source.table_map.as_ref().map(|_| OF_A_PLUGIN.to_owned()));
             }
         }
         checked.ok = checked.problems.iter().all(|problem| problem.severity != Severity::Error);
@@ -355,7 +373,11 @@ fn list(arguments: &ListArguments) -> anyhow::Result<u8> {
     let mut code = FINE;
     let mut listed = Vec::new();
     for source in &sources {
-        match read(&source.file) {
+        if let Some(map) = &source.table_map {
+            listed.push(Listed::of_plugin(source, map));
+            continue;
+        }
+        match read(source) {
             Ok(mapping) => listed.extend(mapping.legs.iter().map(|leg| Listed::of(source, leg))),
             Err(problems) => {
                 code = MISCONFIGURED;
@@ -391,6 +413,19 @@ fn file_name(file: &str) -> String {
 }
 
 impl Listed {
+    fn of_plugin(source: &Source, map: &TableMapConfig) -> Self {
+        Self {
+            slug: source.slug.clone(),
+            file: source.file.display().to_string(),
+            finops_entity: map.finops_collection.clone(),
+            dataverse_set: map.tables.iter().map(|table| table.set.as_str()).collect::<Vec<_>>().join(", "),
+            direction: "plugin",
+            fields: 0,
+            lookups: 0,
+            plugins: vec![map.plugin.clone()],
+        }
+    }
+
     fn of(source: &Source, leg: &Leg) -> Self {
         let is_lookup =
             |field: &&FieldMapping| field.dataverse.as_ref().is_some_and(|path| path.reference != Reference::None);
@@ -426,8 +461,8 @@ fn show(arguments: &ShowArguments) -> anyhow::Result<u8> {
         let Some(config) = session::read_config_without_secrets(&arguments.config.config)? else {
             return Ok(MISCONFIGURED);
         };
-        let maps = of_config(config);
-        match maps.iter().position(|map| map.slug.as_deref() == Some(&arguments.map)) {
+        let maps = of_config(&arguments.config.config, config);
+        match maps.iter().position(|map| map.is_called(&arguments.map)) {
             Some(position) => maps.into_iter().nth(position).unwrap_or_default(),
             None => {
                 let known = maps.iter().filter_map(|map| map.slug.as_deref());
@@ -443,7 +478,7 @@ fn show(arguments: &ShowArguments) -> anyhow::Result<u8> {
         );
         return Ok(MISCONFIGURED);
     };
-    let mapping = match read(&source.file) {
+    let mapping = match read(&source) {
         Ok(mapping) => mapping,
         Err(problems) => {
             for problem in problems {
@@ -458,6 +493,25 @@ fn show(arguments: &ShowArguments) -> anyhow::Result<u8> {
         output::print(&shown_text(&source, &mapping))?;
     }
     Ok(FINE)
+}
+
+impl Source {
+    /// Whether a map, or one of the tables of a map that a plugin computes, has this slug.
+    fn is_called(&self, slug: &str) -> bool {
+        let of_table = |map: &TableMapConfig| map.tables.iter().any(|table| map.slug_of(&table.set) == slug);
+        self.slug.as_deref() == Some(slug) || self.table_map.as_ref().is_some_and(of_table)
+    }
+}
+
+fn table_map_json(map: &TableMapConfig) -> serde_json::Value {
+    let table = |table: &MappedTableConfig| json!({ "set": table.set, "slug": map.slug_of(&table.set), "integration_key": table.integration_key });
+    json!({
+        "plugin": map.plugin,
+        "parameters": map.parameters,
+        "on_fault": map.on_fault,
+        "finops_collection": map.finops_collection,
+        "tables": map.tables.iter().map(table).collect::<Vec<_>>(),
+    })
 }
 
 fn shown_json(source: &Source, mapping: &Mapping) -> serde_json::Value {
@@ -486,6 +540,7 @@ fn shown_json(source: &Source, mapping: &Mapping) -> serde_json::Value {
         "name": mapping.name,
         "integration_key": source.integration_key,
         "plugins": source.bindings.iter().map(binding_json).collect::<Vec<_>>(),
+        "table_map": source.table_map.as_ref().map(table_map_json),
         "legs": mapping.legs.iter().map(leg).collect::<Vec<_>>(),
     })
 }
@@ -503,6 +558,19 @@ fn binding_json(binding: &BindingConfig) -> serde_json::Value {
 
 fn shown_text(source: &Source, mapping: &Mapping) -> String {
     let mut text = format!("{}\n", mapping.name);
+    if let Some(map) = &source.table_map {
+        let mut fact = |name: &str, value: &str| text.push_str(&format!("  {name:<18}{value}\n"));
+        fact("F&O collection", &map.finops_collection);
+        fact("plugin", &format!("{} computes the rows; `dualwright plugin inspect` lists its columns", map.plugin));
+        if map.parameters.as_object().is_some_and(|parameters| !parameters.is_empty()) {
+            fact("parameters", &map.parameters.to_string());
+        }
+        for table in &map.tables {
+            fact("Dataverse table", &table.set);
+            fact("integration key", &table.integration_key.join(", "));
+            fact("records, counts", &map.slug_of(&table.set));
+        }
+    }
     for leg in &mapping.legs {
         let mut fact = |name: &str, value: &str| {
             if !value.is_empty() {
@@ -635,6 +703,28 @@ mod tests {
         assert_eq!(json["legs"][0]["fields"][1]["to_finops"], false);
         let listed = Listed::of(&source, &mapping(MAP).legs[0]);
         assert_eq!((listed.direction, listed.fields, listed.lookups), ("↔", 3, 1));
+    }
+
+    #[test]
+    fn a_map_that_a_plugin_computes_is_known() {
+        let map = TableMapConfig {
+            slug: "customer-split".to_owned(),
+            finops_collection: "CustomersV3".to_owned(),
+            plugin: "customer-split".to_owned(),
+            parameters: json!({ "contact-suffix": "-P" }),
+            on_fault: crate::config::FaultPolicy::SetAside,
+            tables: vec![MappedTableConfig { set: "accounts".into(), integration_key: vec!["accountnumber".into()] }],
+        };
+        let source = Source { slug: Some(map.slug.clone()), table_map: Some(map.clone()), ..Source::default() };
+        for (slug, known) in [("customer-split", true), ("customer-split-accounts", true), ("accounts", false)] {
+            assert_eq!(source.is_called(slug), known, "{slug}");
+        }
+        let text = shown_text(&source, &read(&source).expect("needs no file"));
+        for line in ["  Dataverse table   accounts", "  parameters        {\"contact-suffix\":\"-P\"}"] {
+            assert!(text.lines().any(|own| own == line), "{line:?} is missing in\n{text}");
+        }
+        let listed = Listed::of_plugin(&source, &map);
+        assert_eq!((listed.direction, listed.dataverse_set.as_str()), ("plugin", "accounts"));
     }
 
     /// The published tables and maps, where they are at hand.

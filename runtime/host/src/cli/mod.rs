@@ -3,6 +3,7 @@
 //! Owns arguments, exit codes and what is printed; decides nothing about records.
 
 mod compare;
+mod config;
 mod demo;
 mod emulate;
 mod map;
@@ -61,6 +62,9 @@ enum Command {
     /// Look into a plugin, or call it on rows of yours.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// The configuration file itself.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Compare both sides under the maps, and name every difference.
     Compare(compare::CompareArguments),
     /// Try failed records again.
@@ -107,6 +111,7 @@ pub fn main() -> ExitCode {
             Command::Run(arguments) => run::run(arguments).await,
             Command::Emulate(arguments) => emulate::emulate(arguments).await,
             Command::Status(arguments) => status::status(arguments).await,
+            Command::Config(command) => config::config(&command),
             Command::Map(command) => map::map(command),
             Command::Plugin(command) => plugin::plugin(command),
             Command::Compare(arguments) => compare::compare(arguments).await,

@@ -36,6 +36,11 @@ pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{} {}", crate::report::thousands(count), if count == 1 { one } else { many })
 }
 
+/// How wide the terminal is that shows what is printed; `None` where it is none.
+pub(super) fn width() -> Option<u16> {
+    console::Term::stdout().size_checked().map(|(_, columns)| columns)
+}
+
 /// Prints what was asked for. A reader that has seen enough (`| head`) is no error.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();

@@ -10,8 +10,9 @@ use crate::engine::now_micros;
 use crate::store::{FailedFilter, FailedRecord, Scope, Store};
 
 const EXAMPLES: &str = "\
-Correct the cause first: at the source, in the map, or in a plugin's settings. `dualwright status` lists the records
-with their ids, reasons and remedies. What is tried again is the change as it was captured.
+Correct the cause first: at the source, in the map, or in a plugin's settings. `dualwright status`
+lists the records with their ids, reasons and remedies. What is tried again is the change as it was
+captured.
 
   dualwright retry 12 17                        two records
   dualwright retry --map customers              all of a map
@@ -57,7 +58,8 @@ pub(super) async fn retry(arguments: RetryArguments) -> anyhow::Result<u8> {
     let store = Store::open_beside(&config.state)?;
     let scope = Scope { tenant: config.tenant.as_str().into(), link: config.link.slug.as_str().into() };
     let records = store.failed(&scope, FailedFilter::default()).await?;
-    let maps = config.maps.iter().map(|map| map.slug.as_str()).collect::<Vec<_>>();
+    let maps = config.map_slugs();
+    let maps = maps.iter().map(String::as_str).collect::<Vec<_>>();
     let meant = match meant(&records, &maps, &arguments.ids, arguments.map.as_deref()) {
         Ok(meant) => meant,
         Err(message) => {

@@ -28,7 +28,8 @@ Configuration (TOML; paths are relative to the file):
   [[map.table]]   of a table_map: set, integration_key = [\"…\"]
   [[map.plugin]]  name, stage = \"transform\" | \"pre-validate\" | \"post-validate\", field or fields,
                   direction = \"to-dataverse\" | \"to-finops\" | \"both\", parameters = { },
-                  on_fault = \"set-aside\" | \"fail\" | \"pass-through\"";
+                  on_fault = \"set-aside\" | \"fail\" | \"pass-through\"
+`dualwright config schema` prints the same as a JSON Schema, for editors.";
 
 #[derive(Debug, Args)]
 #[command(after_long_help = KEYS)]
@@ -60,11 +61,17 @@ pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<u8> {
     bars.clear();
     let code = match outcome {
         Ok(()) => {
-            let report = session::report(&engine, &phases).await?;
+            let report = tokio::select! {
+                report = session::report(&engine, &phases) => report?,
+                () = stop.cancelled() => {
+                    session::close(&engine).await?;
+                    return Ok(FINE);
+                }
+            };
             if arguments.json {
                 output::print_json(&report)?;
             } else {
-                session::print(&report);
+                session::print(&report)?;
             }
             if report.equal && report.failed.is_empty() { FINE } else { DIFFERENT }
         }

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use dualwright_core::SystemKind;
 
+use super::output::counted;
 use crate::config::Config;
 use crate::engine::progress::{Event, Watcher};
 use crate::engine::{Engine, EngineError, prepare};
-use crate::report::{Difference, FailedReport, MapReport, PluginReport, RunReport};
+use crate::report::{Difference, FailedReport, MapReport, RunReport};
 use crate::store::{Counts, FailedFilter, FailedRecord, Store};
 
 /// Reads a configuration; its problems are printed, all of them.
@@ -30,7 +31,7 @@ fn read_config_with(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -
             for problem in &problems {
                 eprintln!("{problem}");
             }
-            eprintln!("{} problems; nothing was started", problems.len());
+            eprintln!("{}; nothing was started", counted(problems.len() as u64, "problem", "problems"));
             Ok(None)
         }
     }
@@ -92,7 +93,7 @@ async fn open_engine_within(
                 eprintln!("{problem}");
             }
             let errors = problems.iter().filter(|problem| problem.is_error).count();
-            eprintln!("{errors} problems; nothing was started");
+            eprintln!("{}; nothing was started", counted(errors as u64, "problem", "problems"));
             Ok(None)
         }
     }
@@ -125,7 +126,7 @@ pub(super) async fn report(engine: &Engine, phases: &Phases) -> Result<RunReport
     Ok(RunReport {
         equal: differences.is_empty(),
         maps,
-        plugins: plugins(engine),
+        plugins: engine.plugin_timings(),
         differences,
         failed: failed(engine).await?,
         seconds: phases.seconds.clone(),
@@ -164,31 +165,6 @@ fn direction(source: SystemKind) -> String {
     format!("{source} → {}", source.other())
 }
 
-pub(super) fn plugins(engine: &Engine) -> Vec<PluginReport> {
-    engine
-        .link()
-        .sandbox
-        .timings()
-        .into_iter()
-        .map(|timing| PluginReport {
-            plugin: timing.plugin,
-            stage: timing.point.name().to_owned(),
-            calls: timing.calls,
-            rows: timing.rows,
-            p50_us: timing.p50_micros,
-            p95_us: timing.p95_micros,
-            p99_us: timing.p99_micros,
-            max_us: timing.max_micros,
-            guest_us: timing.guest_micros,
-            host_call_us: timing.host_call_micros,
-            marshalling_us: timing.marshalling_micros,
-            budget_share_max: timing.budget_share_max,
-            over_goal: timing.over_goal,
-            faults: timing.faults,
-        })
-        .collect()
-}
-
 async fn failed(engine: &Engine) -> Result<Vec<FailedReport>, EngineError> {
     let link = engine.link();
     let records = link.store.failed(&link.scope, FailedFilter::default()).await?;
@@ -211,21 +187,20 @@ pub(super) fn failed_report(record: FailedRecord) -> FailedReport {
 }
 
 /// Prints a report as a page.
-pub(super) fn print(report: &RunReport) {
+pub(super) fn print(report: &RunReport) -> anyhow::Result<()> {
     use crate::report::{differences_text, failed_text, maps_text, plugins_text};
-    println!("\nMaps\n{}", maps_text(&report.maps));
-    println!("Plugins\n{}", plugins_text(&report.plugins));
-    println!("Rejected records\n{}", failed_text(&report.failed));
-    println!("Both sides compared\n{}", differences_text(&report.differences));
+    super::output::print(&format!(
+        "\nMaps\n{}\nPlugins\n{}\nRejected records\n{}\nBoth sides compared\n{}\n",
+        maps_text(&report.maps),
+        plugins_text(&report.plugins),
+        failed_text(&report.failed, super::output::width()),
+        differences_text(&report.differences)
+    ))
 }
 
 /// Keeps the timings for `status`, and closes the store.
 pub(super) async fn close(engine: &Engine) -> anyhow::Result<()> {
-    let link = engine.link();
-    for plugin in plugins(engine) {
-        let place = format!("{}/{}", plugin.plugin, plugin.stage);
-        link.store.save_plugin_timings(&link.scope, &place, &serde_json::to_string(&plugin)?).await?;
-    }
-    link.store.close().await;
+    engine.keep_plugin_timings().await?;
+    engine.link().store.close().await;
     Ok(())
 }

@@ -79,7 +79,7 @@ pub(super) async fn status(arguments: StatusArguments) -> anyhow::Result<u8> {
     if arguments.json {
         output::print_json(&report)?;
     } else {
-        output::print(&text(&report, now_micros(), &arguments.config.for_command_line()))?;
+        output::print(&text(&report, now_micros(), &arguments.config.for_command_line(), output::width()))?;
     }
     Ok(if report.failed.is_empty() { FINE } else { DIFFERENT })
 }
@@ -119,7 +119,7 @@ async fn report(store: &Store, scope: &Scope, running: bool, lines: u32) -> anyh
 }
 
 /// `config` is what another command needs to read the same configuration.
-fn text(report: &StatusReport, now: i64, config: &str) -> String {
+fn text(report: &StatusReport, now: i64, config: &str, width: Option<u16>) -> String {
     let state = if report.running { "a runtime is at work" } else { "no runtime is at work" };
     let mut text = format!("link {} of tenant {}: {state}\n\nWaiting\n", report.link, report.tenant);
     let backlog = &report.backlog;
@@ -141,9 +141,9 @@ fn text(report: &StatusReport, now: i64, config: &str) -> String {
     };
     text.push_str(&format!("\nMaps\n{maps}"));
     if !report.plugins.is_empty() {
-        text.push_str(&format!("\nPlugins, when a runtime last ended\n{}", plugins_text(&report.plugins)));
+        text.push_str(&format!("\nPlugins, in the last run\n{}", plugins_text(&report.plugins)));
     }
-    text.push_str(&format!("\nFailed records\n{}", failed_text(&report.failed)));
+    text.push_str(&format!("\nFailed records\n{}", failed_text(&report.failed, width)));
     if !report.failed.is_empty() {
         text.push_str(&format!("  correct the cause, then: dualwright retry --all{config}, or with the ids\n"));
     }
@@ -175,7 +175,7 @@ mod tests {
         let read = async || report(&store, &scope, false, 10).await.expect("a report");
         let empty = "link contoso of tenant default: no runtime is at work\n\nWaiting\n  nothing\n\nMaps\n  \
                      no row was carried over yet\n\nFailed records\n  no record failed\n";
-        assert_eq!(text(&read().await, 0, ""), empty);
+        assert_eq!(text(&read().await, 0, "", None), empty);
 
         let delivery = |token: &str| NewDelivery {
             transaction: TransactionId(Uuid::nil()),
@@ -221,7 +221,7 @@ mod tests {
         store.save_plugin_timings(&scope, "trim/transform", &json).await.expect("saves");
         store.save_plugin_timings(&scope, "of another version", "{}").await.expect("saves");
 
-        let page = text(&read().await, 360_000_000, " --config x.toml");
+        let page = text(&read().await, 360_000_000, " --config x.toml", None);
         for line in [
             "  2 deliveries with 1,200 rows, the oldest captured 5 min ago",
             "  1 to be tried again: DW-2002: no answer",

@@ -214,6 +214,7 @@ impl Engine {
             settlement.cursor = Some((job.to_owned(), encode(&Position { page, next, ..position.clone() })));
         };
         self.carry(lane, work, origin, &addition, stop).await?;
+        self.keep_plugin_timings_at_times().await?;
         self.watcher.event(Event::RowsDone { map: map.slug.clone(), rows });
         Ok(())
     }

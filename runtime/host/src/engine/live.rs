@@ -24,11 +24,16 @@ impl Engine {
     /// Keeps both sides in step.
     pub async fn live(&self, end: LiveEnd, stop: &CancellationToken) -> Result<(), EngineError> {
         let mut quiet = 0;
+        let mut failures = 0;
         while !stop.is_cancelled() {
             let captured = match self.capture().await {
-                Ok(captured) => captured,
+                Ok(captured) => {
+                    failures = 0;
+                    captured
+                }
                 Err(EngineError::Fault(fault)) if fault.class() != dualwright_core::Class::Rejected => {
-                    self.wait(&fault.into(), 1, stop).await?;
+                    failures += 1;
+                    self.wait(&fault.into(), failures, stop).await?;
                     quiet = 0;
                     continue;
                 }
@@ -38,6 +43,7 @@ impl Engine {
                 self.watcher.event(Event::Captured { rows: captured });
             }
             let (delivered, progress) = self.deliver_due(stop).await?;
+            self.keep_plugin_timings_at_times().await?;
             if progress && self.retry_waiting(None, stop).await? > 0 {
                 quiet = 0;
                 continue;

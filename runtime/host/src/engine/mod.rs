@@ -13,13 +13,14 @@ pub mod prepare;
 pub mod progress;
 mod table_map;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use dualwright_core::{Class, Fault};
+use dualwright_core::{Class, Code, Fault};
 
 use crate::pipeline::attempt::Hold;
 use crate::pipeline::{Lane, Link};
+use crate::report::PluginReport;
 pub use live::LiveEnd;
 use progress::Watcher;
 
@@ -31,18 +32,65 @@ pub struct Engine {
     lanes: Vec<Lane>,
     /// Microseconds since 1970.
     now: fn() -> i64,
+    kept_timings: Mutex<KeptTimings>,
+}
+
+/// When plugin timings were last written to the store, and how many calls they knew of.
+#[derive(Debug, Default)]
+struct KeptTimings {
+    at: i64,
+    calls: u64,
 }
 
 impl Engine {
     #[must_use]
     pub fn new(link: Arc<Link>, watcher: Arc<dyn Watcher>) -> Self {
         let lanes = (0..link.limits.initial_sync_concurrency).map(|number| Lane::new(&link.scope, number)).collect();
-        Self { link, watcher, lanes, now: now_micros }
+        Self { link, watcher, lanes, now: now_micros, kept_timings: Mutex::default() }
     }
 
     #[must_use]
     pub fn link(&self) -> &Link {
         &self.link
+    }
+
+    /// What the plugins of this run took, per plugin and extension point.
+    #[must_use]
+    pub fn plugin_timings(&self) -> Vec<PluginReport> {
+        self.link.sandbox.timings().into_iter().map(PluginReport::from).collect()
+    }
+
+    /// Writes the plugin timings to the store, where `status` reads them.
+    pub async fn keep_plugin_timings(&self) -> Result<(), Fault> {
+        let timings = self.plugin_timings();
+        let calls = timings.iter().map(|timing| timing.calls).sum();
+        *self.kept_timings.lock().unwrap_or_else(PoisonError::into_inner) = KeptTimings { at: (self.now)(), calls };
+        let link = &self.link;
+        // All at once, so that they share one commit.
+        let saves = timings.iter().map(|timing| async move {
+            let place = format!("{}/{}", timing.plugin, timing.stage);
+            let json = serde_json::to_string(timing)
+                .map_err(|error| Fault::new(Code::Internal, format!("timings cannot be written: {error}")))?;
+            link.store.save_plugin_timings(&link.scope, &place, &json).await
+        });
+        futures_util::future::try_join_all(saves).await.map(|_| ())
+    }
+
+    /// The same now and then, so that a runtime that is killed leaves them behind, and one at work shows them.
+    async fn keep_plugin_timings_at_times(&self) -> Result<(), Fault> {
+        // Seldom enough to cost nothing beside the commits of the work itself.
+        const EVERY_MICROS: i64 = 5_000_000;
+        {
+            let kept = self.kept_timings.lock().unwrap_or_else(PoisonError::into_inner);
+            if (self.now)().saturating_sub(kept.at) < EVERY_MICROS {
+                return Ok(());
+            }
+            let calls = self.link.sandbox.timings().iter().map(|timing| timing.calls).sum::<u64>();
+            if calls == kept.calls {
+                return Ok(());
+            }
+        }
+        self.keep_plugin_timings().await
     }
 }
 
@@ -78,7 +126,6 @@ pub enum EngineError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dualwright_core::Code;
 
     #[test]
     fn waits_grow_and_end_growing() {

@@ -49,6 +49,27 @@ pub struct PluginReport {
     pub faults: u64,
 }
 
+impl From<dualwright_sandbox::PluginTiming> for PluginReport {
+    fn from(timing: dualwright_sandbox::PluginTiming) -> Self {
+        Self {
+            plugin: timing.plugin,
+            stage: timing.point.name().to_owned(),
+            calls: timing.calls,
+            rows: timing.rows,
+            p50_us: timing.p50_micros,
+            p95_us: timing.p95_micros,
+            p99_us: timing.p99_micros,
+            max_us: timing.max_micros,
+            guest_us: timing.guest_micros,
+            host_call_us: timing.host_call_micros,
+            marshalling_us: timing.marshalling_micros,
+            budget_share_max: timing.budget_share_max,
+            over_goal: timing.over_goal,
+            faults: timing.faults,
+        }
+    }
+}
+
 /// One record in the error queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FailedReport {

@@ -1,4 +1,5 @@
-//! Intents: what we are about to do to a side that keeps no receipts, written down first.
+//! Intents: what we are about to do to a side that keeps no receipts, written down first. Outbox mode with receipts needs
+//! none, so nothing writes one yet; what survives a crash, and what moves on to what, is settled here.
 
 use dualwright_core::{SystemKind, TransactionId};
 use rusqlite::{Connection, OptionalExtension, Row};

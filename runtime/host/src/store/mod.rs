@@ -220,7 +220,8 @@ impl Store {
         self.write("requeue", move |connection| failed::requeue(connection, &scope, &ids, now)).await
     }
 
-    // ---- intents
+    // ---- intents: for sides that keep no receipts, and for callers that wait for a transaction on both sides. Outbox mode
+    // with receipts, which is all that runs today, needs none.
 
     /// Writes an intent down, or moves it on. Fails when a newer epoch wrote it, or when it is closed.
     pub async fn put_intent(&self, scope: &Scope, intent: Intent) -> Result<(), Fault> {

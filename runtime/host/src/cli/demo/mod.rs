@@ -24,7 +24,21 @@ use crate::engine::progress::Watcher;
 use crate::engine::{Engine, EngineError, LiveEnd};
 use crate::report::{RunReport, thousands};
 
+const EXAMPLES: &str = "\
+Everything is on this machine, and nothing of it stays but the state folder.
+
+  dualwright demo                               watch it, then look around until Ctrl-C
+  dualwright demo --once --json | jq .equal     for a script
+  dualwright demo --data adventureworks --state aw   19,820 customers in place of some hundred
+
+Stopped or killed, the same command goes on from where it was. The state folder holds dualwright.toml
+and its maps, as a person would write them, and both systems' rows: finops.db and dataverse.db.
+
+Exit codes: 0 both sides are equal and exactly the bad rows were rejected; 1 anything else was found;
+2 wrong usage, or it could not start.";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct DemoArguments {
     /// A folder with the AdventureWorks CSV files, with the shipped maps in `maps` in it or beside it; without it, a
     /// small data set that the program brings along.
@@ -46,7 +60,8 @@ pub(super) async fn demo(arguments: DemoArguments) -> anyhow::Result<u8> {
         if arguments.json {
             eprintln!("{text}");
         } else {
-            println!("{text}");
+            // Whoever reads it may have gone; what is shown is a courtesy, the report is not.
+            let _ = output::print(&format!("{text}\n"));
         }
     };
     let stop = run::stop_when_interrupted();
@@ -56,7 +71,9 @@ pub(super) async fn demo(arguments: DemoArguments) -> anyhow::Result<u8> {
         None => DataSource::embedded()?,
     };
     let mut place = Place::open(&arguments.state, arguments.data.as_deref())?;
-    let systems = Systems::start(&mut place, source.tables(), &stop).await?;
+    // The systems outlive the engine, so that it can end what it has begun.
+    let systems_stop = CancellationToken::new();
+    let systems = Systems::start(&mut place, source.tables(), &systems_stop).await?;
     say(format!(
         "F&O on {}, Dataverse on {}, state in {}",
         systems.finops,
@@ -75,7 +92,14 @@ pub(super) async fn demo(arguments: DemoArguments) -> anyhow::Result<u8> {
     let person = output::is_for_a_person(arguments.json);
     let bars = Arc::new(Bars::new());
     let watcher: Arc<dyn Watcher> = if person { Arc::clone(&bars) as _ } else { Arc::new(Lines::default()) };
-    let Some(engine) = session::open_engine(&config, watcher, arguments.json).await? else { return Ok(MISCONFIGURED) };
+    let engine = tokio::select! {
+        engine = session::open_engine(&config, watcher, arguments.json) => engine?,
+        () = stop.cancelled() => {
+            eprintln!("stopped; the state is kept in {}", arguments.state.display());
+            return Ok(FINE);
+        }
+    };
+    let Some(engine) = engine else { return Ok(MISCONFIGURED) };
     say(format!("{} maps checked, plugins ready", engine.link().maps.len()));
     phases.end("start");
 
@@ -95,9 +119,17 @@ pub(super) async fn demo(arguments: DemoArguments) -> anyhow::Result<u8> {
     };
     session::close(&engine).await?;
     drop(engine);
-    stop.cancel();
+    systems_stop.cancel();
     systems.ended().await;
     Ok(code)
+}
+
+/// What `work` comes to, unless somebody stops the demo before.
+async fn until_stopped<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> Result<T, EngineError> {
+    tokio::select! {
+        done = work => Ok(done),
+        () = stop.cancelled() => Err(EngineError::Stopped),
+    }
 }
 
 /// Why the demo ended early.
@@ -137,7 +169,8 @@ async fn show(
     engine.live(LiveEnd::Settled, stop).await?;
     phases.end("first live turn");
 
-    let edits = users::play(source, systems, place).await?;
+    // A change set that is cut off may have arrived; the next start finds out.
+    let edits = until_stopped(stop, users::play(source, systems, place)).await??;
     if edits > 0 {
         say(format!("{} rows created, changed and deleted on both sides", thousands(edits)));
     }
@@ -145,14 +178,14 @@ async fn show(
     engine.live(LiveEnd::Settled, stop).await?;
     phases.end("live sync");
 
-    let report = session::report(engine, phases).await?;
+    let report = until_stopped(stop, session::report(engine, phases)).await??;
     bars.clear();
     let verdict = Verdict::of(&report, &source.bad_rows().map_err(anyhow::Error::from)?);
     if arguments.json {
         output::print_json(&report)?;
     } else {
-        session::print(&report);
-        println!("{verdict}");
+        session::print(&report)?;
+        output::print(&format!("{verdict}\n"))?;
     }
     if arguments.once {
         return Ok(if verdict.is_fine() { FINE } else { DIFFERENT });
