@@ -993,7 +993,7 @@ fn a_reference_to_a_row_that_was_made_anew_heals() {
     );
 }
 
-/// Two companies have a group of the same name, and the way to the customer leads through it.
+/// Two companies have a group of the same name, and the way to the desk leads through it.
 #[test]
 fn a_way_of_several_lookups_stays_in_its_company() {
     let table = |kind, json: &str| (kind, serde_json::from_str(json).expect("a table"));
@@ -1006,11 +1006,18 @@ fn a_way_of_several_lookups_stays_in_its_company() {
         ),
         table(
             SystemKind::Dataverse,
-            r#"{"name": "msdyn_note", "set": "msdyn_notes", "primaryId": "msdyn_noteid",
+            r#"{"name": "msdyn_desk", "set": "msdyn_desks", "primaryId": "msdyn_deskid", "primaryName": "msdyn_name",
+                "columns": [{"name": "msdyn_name", "type": "text", "maxLength": 10},
+                    {"name": "msdyn_company", "type": "lookup", "targets": [{"table": "cdm_company", "navigationProperty": "msdyn_company"}]},
+                    {"name": "msdyn_groupid", "type": "lookup", "targets": [{"table": "msdyn_customergroup", "navigationProperty": "msdyn_groupid"}]}]}"#,
+        ),
+        table(
+            SystemKind::Dataverse,
+            r#"{"name": "msdyn_note", "set": "msdyn_notes", "primaryId": "msdyn_noteid", "primaryName": "msdyn_number",
                 "alternateKeys": [{"name": "note", "columns": ["msdyn_company", "msdyn_number"]}],
                 "columns": [{"name": "msdyn_number", "type": "text", "maxLength": 10, "required": true},
                     {"name": "msdyn_company", "type": "lookup", "targets": [{"table": "cdm_company", "navigationProperty": "msdyn_company"}]},
-                    {"name": "msdyn_accountid", "type": "lookup", "targets": [{"table": "account", "navigationProperty": "msdyn_accountid"}]}]}"#,
+                    {"name": "msdyn_deskid", "type": "lookup", "targets": [{"table": "msdyn_desk", "navigationProperty": "msdyn_deskid"}]}]}"#,
         ),
     ];
     let folder = tempfile::tempdir().expect("a folder");
@@ -1018,27 +1025,25 @@ fn a_way_of_several_lookups_stays_in_its_company() {
     let json = r#"{"name": "Notes", "legs": [{"sourceSchema": "Notes", "destinationSchema": "msdyn_notes", "sourceFilter": "",
         "reversedSourceFilter": "", "fieldMappings": [
             {"syncDirection": "1", "sourceField": "NOTEID", "destinationField": "msdyn_number"},
-            {"syncDirection": "1", "sourceField": "GROUPID", "destinationField": "msdyn_accountid.msdyn_customergroupid.msdyn_groupid"}]}]}"#;
+            {"syncDirection": "1", "sourceField": "GROUPID", "destinationField": "msdyn_deskid.msdyn_groupid.msdyn_groupid"}]}]}"#;
     std::fs::write(&map, json).expect("writes");
     let config = format!(
         "\n[[map]]\nslug = \"notes\"\nfile = {:?}\nintegration_key = [\"msdyn_company.cdm_companycode\", \"msdyn_number\"]\n",
         map.display().to_string()
     );
-    let insert = |company: &str| {
-        format!(
-            "finops insert CustomerGroups dataAreaId={company},CustomerGroupId=10 Description={company}\n\
-             finops insert CustomersV3 dataAreaId={company},CustomerAccount=C-{company} OrganizationName={company} \
-             PartyType=Organization CustomerGroupId=10\n\
-             finops insert Notes dataAreaId={company},NoteId=N-{company} GroupId=10\n"
-        )
-    };
-    let expect = |company: &str| {
-        format!(
-            "dataverse expect msdyn_notes msdyn_number=N-{company} msdyn_accountid=@accounts/accountnumber=C-{company}\n"
-        )
-    };
-    let story = format!("{}{}start\n{}{}failed none", insert("usmf"), insert("demf"), expect("usmf"), expect("demf"));
-    check_with(Settings { tables, config, ..Settings::default() }, &story);
+    let each = |line: &str| ["usmf", "demf"].map(|company| line.replace("COMPANY", company)).join("\n");
+    let story = [
+        each("finops insert CustomerGroups dataAreaId=COMPANY,CustomerGroupId=10 Description=COMPANY"),
+        "start".to_owned(),
+        each(
+            "dataverse insert msdyn_desks msdyn_name=D-COMPANY msdyn_company=@cdm_companies/cdm_companycode=COMPANY \
+             msdyn_groupid=@msdyn_customergroups/msdyn_description=COMPANY",
+        ),
+        each("finops insert Notes dataAreaId=COMPANY,NoteId=N-COMPANY GroupId=10"),
+        "settle\nfailed none".to_owned(),
+        each("dataverse expect msdyn_notes msdyn_number=N-COMPANY msdyn_deskid=@msdyn_desks/msdyn_name=D-COMPANY"),
+    ];
+    check_with(Settings { tables, config, ..Settings::default() }, &story.join("\n"));
 }
 
 #[test]
