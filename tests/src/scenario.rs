@@ -21,6 +21,7 @@
 //! dataverse writes 3             rows that the runtime wrote there since the last such line, or since the beginning
 //! failed MAP KEY CODE [column=…] consecutive lines name all failed records; `failed none`; a KEY of * is any
 //! activity conflict MAP KEY words of it   the log has such a line
+//! timed PLUGIN                   `status` has figures of it, while the runtime is at work
 //! retry MAP KEY                  somebody retries a failed record, and it settles
 //! differences 1                  what compare must find at the end; without the line both sides must be equal
 //! ```
@@ -144,6 +145,10 @@ impl Teller {
                         && line.text.contains(&rest[1..].join(" "))
                 };
                 ensure!(lines.iter().any(|line| is_it(&line)), "there are: {lines:#?}");
+            }
+            "timed" => {
+                let places = self.world.timed_places().await?;
+                ensure!(places.iter().any(|place| place.starts_with(rest)), "there are: {places:?}");
             }
             "differences" => self.differences = rest.parse()?,
             _ => match SystemKind::from_name(verb) {

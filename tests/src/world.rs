@@ -303,6 +303,12 @@ impl World {
         Ok(link.store.activity(&link.scope, LINES).await?)
     }
 
+    /// Where plugins were called, as far as the store knows.
+    pub async fn timed_places(&self) -> anyhow::Result<Vec<String>> {
+        let link = self.engine()?.link();
+        Ok(link.store.plugin_timings(&link.scope).await?.into_iter().map(|(place, _)| place).collect())
+    }
+
     /// Puts failed records into the outbox again.
     pub async fn retry(&self, ids: &[i64]) -> anyhow::Result<()> {
         let link = self.engine()?.link();

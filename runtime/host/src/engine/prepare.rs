@@ -636,6 +636,10 @@ fn bindings(
             Err(fault) => problems.fault("dualwright.toml", &place, &fault),
         }
     }
+    // What was done last is taken back first.
+    if list.iter().any(|binding: &Binding| binding.back) {
+        list.reverse();
+    }
     list
 }
 
