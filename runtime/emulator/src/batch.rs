@@ -79,8 +79,11 @@ pub(crate) fn write(
 }
 
 /// Who has a say in the row writes of one operation.
-fn observers(_inner: &Inner, _request: &Request) -> Vec<Box<dyn Observer>> {
-    Vec::new()
+fn observers(inner: &Inner, _request: &Request) -> Vec<Box<dyn Observer>> {
+    match inner.store.dialect {
+        Dialect::Dataverse => Vec::new(),
+        Dialect::Finops => finops::observers(inner),
+    }
 }
 
 /// Answers one request that is not a batch.

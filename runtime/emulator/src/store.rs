@@ -15,7 +15,7 @@ use crate::Dialect;
 use crate::catalogue::{Catalogue, Table};
 use crate::clock::Clock;
 use crate::fault::Faults;
-use crate::finops::package;
+use crate::finops::{package, tracking};
 use crate::session::Session;
 
 /// Bits of a row's place that count rows; the bits above are the table's number. Rows of a table so lie together.
@@ -109,6 +109,7 @@ impl Store {
             connection.execute_batch(VERSION_INDEXES)?;
         } else {
             connection.execute_batch(package::SCHEMA)?;
+            connection.execute_batch(tracking::SCHEMA)?;
             package::interrupt(&connection)?;
         }
         let kept: Option<String> = setting(&connection, "dialect")?;

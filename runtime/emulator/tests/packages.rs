@@ -603,3 +603,69 @@ async fn blobs_are_kept_as_azure_storage_keeps_them() {
         assert!(code == says || text.contains(says), "{method} {url}: {code} {text}");
     }
 }
+
+#[tokio::test]
+async fn a_tracked_entity_is_exported_by_what_changed() {
+    let system = started().await;
+    let group = |group: &str| json!({"dataAreaId": "usmf", "CustomerGroupId": group, "Description": "d"}).to_string();
+    for key in ["1", "2", "3"] {
+        system.create("CustomerGroups", &group(key)).await;
+    }
+    let row = |key: &str| format!("CustomerGroups(dataAreaId='usmf',CustomerGroupId='{key}')?cross-company=true");
+    let change = |key: &'static str, body: &'static str| {
+        let (system, path) = (&system, row(key));
+        async move { assert_eq!(system.send("PATCH", &path, "", body).await.status, 204) }
+    };
+    let keys = || async {
+        let files = export(&system, "Customer groups", "usmf").await;
+        let lines = text_of(&files[2].1);
+        lines
+            .lines()
+            .skip(1)
+            .map(|line| line.split(',').next().expect("a key").to_owned())
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let track = |settings: Value| {
+        let system = &system;
+        async move { system.send("PUT", "/_emulator/change-tracking", "", &settings.to_string()).await.status }
+    };
+    assert_eq!(keys().await, "1 2 3");
+    assert_eq!(keys().await, "1 2 3", "nothing is tracked");
+
+    assert_eq!(track(json!({"entity": "customer groups", "mode": "entireEntity"})).await, 204);
+    assert_eq!(keys().await, "1 2 3", "the first one brings all");
+    assert_eq!(keys().await, "");
+    change("2", r#"{"Days": 5}"#).await;
+    system.create("CustomerGroups", &group("4")).await;
+    assert_eq!(system.send("DELETE", &row("1"), "", "").await.status, 204);
+    assert_eq!(keys().await, "2 4", "a package tells of no deletion");
+    assert_eq!(keys().await, "");
+    let preview = json!({"definitionGroupId": "Customer groups", "packageName": "p", "executionId": "", "reExecute": false,
+                         "legalEntityId": "usmf", "count": "1"});
+    change("3", r#"{"Days": 5}"#).await;
+    text(&system, "ExportToPackagePreview", preview).await;
+    turns(&system);
+    assert_eq!(keys().await, "3", "a preview does not count");
+    let token = json!({"definitionGroupId": "Customer groups", "entityName": "Customer groups", "sourceName": ""});
+    assert_eq!(value(&system, "ResetVersionToken", token).await, true);
+    assert_eq!(keys().await, "2 3 4");
+
+    let fields = json!({"entity": "Customer groups", "mode": "primaryTable", "fields": ["DESCRIPTION"]});
+    assert_eq!(track(fields).await, 204);
+    assert_eq!(keys().await, "2 3 4");
+    change("2", r#"{"Days": 6}"#).await;
+    change("3", r#"{"Description": "other"}"#).await;
+    change("4", r#"{"Description": "d", "Days": 7}"#).await;
+    system.create("CustomerGroups", &group("5")).await;
+    assert_eq!(keys().await, "3 5", "only what is tracked counts");
+    for (settings, status) in [
+        (json!({"entity": "Customer groups", "mode": "customQuery", "fields": ["NoSuch"]}), 400),
+        (json!({"entity": "CustomerGroups", "mode": "entireEntity"}), 400),
+        (json!({"entity": "Customer groups", "mode": "sometimes"}), 400),
+        (json!({"entity": "Customer groups", "mode": "none"}), 204),
+    ] {
+        assert_eq!(track(settings.clone()).await, status, "{settings}");
+    }
+    assert_eq!(keys().await, "2 3 4 5");
+}

@@ -15,7 +15,9 @@ mod read;
 mod refusal;
 mod sequence;
 mod throttle;
+pub(crate) mod tracking;
 mod validate;
+mod watch;
 mod write;
 
 use std::sync::Arc;
@@ -30,6 +32,7 @@ pub(crate) use metadata::describe;
 pub(crate) use read::read;
 pub(crate) use refusal::{error, error_with_code};
 pub use throttle::{Priority, ResourceLevel, ThrottleSettings};
+pub(crate) use watch::observers;
 pub(crate) use write::write;
 
 pub(crate) const ROOT: &str = "/data";
@@ -45,6 +48,7 @@ pub(crate) struct State {
     pub companies: company::Companies,
     pub sequences: sequence::Sequences,
     pub jobs: package::Jobs,
+    pub watch: watch::Watch,
     pub throttle: throttle::Throttle,
 }
 
@@ -108,6 +112,7 @@ pub(crate) fn own_route(inner: &Inner, path: &str, request: &Request) -> Option<
                 exchange::no_content(204)
             })
             .map_err(|error| error.to_string()),
+        ("GET" | "PUT" | "POST", "/change-tracking") => tracking::route(inner, request),
         _ => return package::own_route(inner, path, request),
     })
 }

@@ -19,6 +19,7 @@ use super::{PROJECTS, blob, csv, entity, has_project, import, label};
 use crate::batch::Site;
 use crate::exchange::{json as answer, no_content};
 use crate::finops::refusal::{bad_body, bad_method, error, failed, nothing_at};
+use crate::finops::tracking;
 use crate::session::Session;
 
 const NAMESPACE: &str = "Microsoft.Dynamics.DataEntities.";
@@ -88,6 +89,7 @@ const ACTIONS: &[(&str, &[(&str, Type)])] = &[
     ("ImportFromPackageAsync", IMPORT),
     ("InitializeDataManagement", &[]),
     ("InitializeDataManagementAsync", &[]),
+    ("ResetVersionToken", &[("definitionGroupId", Text), ("entityName", Text), ("sourceName", Text)]),
 ];
 
 /// Carries an action out.
@@ -118,6 +120,11 @@ pub(crate) fn act(site: &Site, session: &mut Session<'_>, request: &Request, nam
         "GetExecutionErrors" => call.errors(session),
         "GetImportStagingErrorFileUrl" => call.staging_error_file(session),
         "GenerateImportTargetErrorKeysFile" => call.make_error_keys(session),
+        "ResetVersionToken" => {
+            let (project, entity) = (call.given.text("definitionGroupId"), call.given.text("entityName"));
+            let was = tracking::reset(session.connection(), project, entity).map_err(|error| failed(&error))?;
+            Ok(call.value("Edm.Boolean", json!(was)))
+        }
         "GetImportTargetErrorKeysFileUrl" => call.error_keys_file(session),
         _ => Ok(no_content(204)),
     }

@@ -14,6 +14,7 @@ use super::xml::push_element;
 use super::{archive, blob, csv, entity, label, project_entries, staging_columns, target_name, value};
 use crate::Inner;
 use crate::catalogue::{Catalogue, Table};
+use crate::finops::tracking::{self, Since};
 use crate::{cell, store};
 
 /// The entities of an export.
@@ -58,8 +59,12 @@ pub(super) fn run(inner: &Inner, execution: &Execution, part: &Part) -> anyhow::
     let format = SourceFormat::of(&part.format).with_context(|| format!("the format {} is not known", part.format))?;
     let (text, rows, version) = inner.store.read(|connection| {
         let version = store::setting(connection, "counter")?.unwrap_or(0);
-        let after = if part.is_incremental { changed_after(connection, execution, table)? } else { None };
-        let (text, rows) = file(connection, execution, table, format, after)?;
+        let since = if part.is_incremental {
+            tracking::since(connection, &execution.project, table, &execution.company)?
+        } else {
+            None
+        };
+        let (text, rows) = file(connection, execution, table, format, since.as_ref())?;
         Ok::<_, rusqlite::Error>((text, rows, version))
     })?;
     let packed = archive::pack([(part.file.as_str(), format.encode(&text).as_slice())])?;
@@ -75,18 +80,13 @@ pub(super) fn run(inner: &Inner, execution: &Execution, part: &Part) -> anyhow::
     Ok(())
 }
 
-/// From which version on rows are wanted; all of them unless their entity is tracked and was exported before.
-fn changed_after(_: &Connection, _: &Execution, _: &Table) -> rusqlite::Result<Option<i64>> {
-    Ok(None)
-}
-
 /// The file of an entity as text, with how many rows are in it.
 fn file(
     connection: &Connection,
     execution: &Execution,
     table: &Arc<Table>,
     format: SourceFormat,
-    after: Option<i64>,
+    since: Option<&Since>,
 ) -> rusqlite::Result<(String, i64)> {
     let columns = staging_columns(table).collect::<Vec<_>>();
     let fields = columns.iter().map(|at| table.columns[*at].property.to_uppercase()).collect::<Vec<_>>();
@@ -100,11 +100,14 @@ fn file(
             csv::push_record(&mut out, fields.iter().map(String::as_str));
         }
     }
-    store::scan(connection, table, 0, i64::MAX, false, &mut |_, version, data| {
+    store::scan(connection, table, 0, i64::MAX, false, &mut |id, version, data| {
         let mut cells = Vec::with_capacity(table.columns.len());
         table.cells(data, &mut cells);
         let is_wanted = table.company.is_none_or(|at| cells[at] == company)
-            && after.is_none_or(|after| after < version)
+            && match since {
+                None => true,
+                Some(since) => since.holds(connection, id, version)?,
+            }
             && (execution.rows_max == 0 || rows < execution.rows_max);
         if !is_wanted {
             return Ok(execution.rows_max == 0 || rows < execution.rows_max);
@@ -182,9 +185,19 @@ pub(super) fn finish(inner: &Inner, execution: &Execution, parts: &[Part]) -> an
     let package = archive::join(packages.iter().map(Vec::as_slice))?;
     inner.store.write(false, |session| {
         blob::put(session, &execution.blob, &package)?;
-        session
-            .connection()
-            .execute("UPDATE execution_entity SET data = NULL WHERE execution = ?1", [execution.number])?;
+        let connection = session.connection();
+        for part in parts {
+            let version: Option<i64> = connection.query_row(
+                "SELECT version FROM execution_entity WHERE execution = ?1 AND place = ?2",
+                [execution.number, part.place],
+                |row| row.get(0),
+            )?;
+            // A preview leaves everything as it was.
+            if let (Some(version), Ok(table), 0) = (version, entity(&catalogue, &part.entity), execution.rows_max) {
+                tracking::advance(connection, &execution.project, table, &execution.company, version)?;
+            }
+        }
+        connection.execute("UPDATE execution_entity SET data = NULL WHERE execution = ?1", [execution.number])?;
         Ok::<_, rusqlite::Error>(())
     })?;
     Ok(())

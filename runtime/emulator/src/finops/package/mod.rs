@@ -51,17 +51,17 @@ pub(crate) fn tables() -> Vec<TableDefinition> {
 }
 
 /// The name of an entity as data management and table maps write it.
-pub(super) fn label(table: &Table) -> &str {
+pub(in crate::finops) fn label(table: &Table) -> &str {
     table.definition.entity.as_deref().unwrap_or(table.name())
 }
 
 /// Entities that data management knows: those that stand for business data.
-pub(super) fn entities(catalogue: &Catalogue) -> impl Iterator<Item = &Arc<Table>> {
+pub(in crate::finops) fn entities(catalogue: &Catalogue) -> impl Iterator<Item = &Arc<Table>> {
     catalogue.tables().filter(|table| !table.is_bookkeeping)
 }
 
 /// An entity by its label, or by its name in the application; never by its public name.
-pub(super) fn entity<'c>(catalogue: &'c Catalogue, name: &str) -> Result<&'c Arc<Table>, String> {
+pub(in crate::finops) fn entity<'c>(catalogue: &'c Catalogue, name: &str) -> Result<&'c Arc<Table>, String> {
     let name = name.trim();
     entities(catalogue)
         .find(|table| label(table).eq_ignore_ascii_case(name))
