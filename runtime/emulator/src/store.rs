@@ -108,8 +108,9 @@ impl Store {
         if dialect == Dialect::Dataverse {
             connection.execute_batch(VERSION_INDEXES)?;
         } else {
-            connection.execute_batch(package::SCHEMA)?;
-            connection.execute_batch(tracking::SCHEMA)?;
+            for schema in package::SCHEMAS.into_iter().chain([tracking::SCHEMA]) {
+                connection.execute_batch(schema)?;
+            }
             package::interrupt(&connection)?;
         }
         let kept: Option<String> = setting(&connection, "dialect")?;

@@ -669,3 +669,74 @@ async fn a_tracked_entity_is_exported_by_what_changed() {
     }
     assert_eq!(keys().await, "2 3 4 5");
 }
+
+#[tokio::test]
+async fn recurring_jobs_take_files_in_and_give_packages_out() {
+    let system = started().await;
+    let id = "6d31e09f-0249-459f-94f0-aad9c2c47b64";
+    let job = json!({"id": id, "project": "Customer groups", "legalEntity": "usmf"}).to_string();
+    assert_eq!(system.send("PUT", "/_emulator/recurring-jobs", "", &job).await.status, 204);
+    let queue = |service: &str| format!("/api/connector/{service}/%7B{}%7D", id.to_uppercase());
+    for (method, path, status) in [
+        ("POST", "/api/connector/enqueue/none?entity=Customer%20groups".to_owned(), 400),
+        ("POST", format!("/api/connector/enqueue/{}?entity=Customer%20groups", common::id(1)), 400),
+        ("POST", format!("{}?entity=Vendors", queue("enqueue")), 400),
+        ("POST", format!("{}?entity=Currencies", queue("enqueue")), 400),
+        ("GET", queue("enqueue"), 405),
+        ("GET", queue("nothing"), 404),
+        ("POST", queue("ack"), 400),
+        ("GET", queue("dequeue"), 204),
+    ] {
+        let reply = system.send(method, &path, "", "").await;
+        assert_eq!(reply.status, status, "{method} {path}: {}", reply.text);
+    }
+    let put_in = |body: Vec<u8>| {
+        let url = format!("{}{}?entity=Customer%20groups", system.base, queue("enqueue"));
+        async move {
+            let response = client().post(url).body(body).send().await.expect("an answer");
+            assert_eq!(response.status(), 200);
+            response.text().await.expect("an id")
+        }
+    };
+    let good = put_in(utf16("CUSTOMERGROUPID,DAYS\r\n10,1\r\n")).await;
+    let partly = put_in(utf16("CUSTOMERGROUPID,DAYS\r\n20,2\r\n30,many\r\n")).await;
+    let bad = put_in(b"not unicode".to_vec()).await;
+    let message = |id: &str| {
+        let id = json!({"messageId": id});
+        let system = &system;
+        async move { text(system, "GetMessageStatus", id).await }
+    };
+    assert_eq!(message(&good).await, "Enqueued");
+    system.emulator.turn().expect("turns");
+    assert_eq!(message(&good).await, "Processing");
+    turns(&system);
+    for (id, wanted) in [(&good, "Processed"), (&partly, "ProcessedWithErrors"), (&bad, "ProcessedWithErrors")] {
+        assert_eq!(message(id).await, wanted);
+    }
+    let execution = text(&system, "GetExecutionIdByMessageId", json!({"_messageId": partly})).await;
+    assert_eq!(status(&system, &execution).await, "PartiallySucceeded");
+    assert_eq!(call(&system, "GetMessageStatus", json!({"messageId": "none"})).await.status, 400);
+    let keys = system.get("CustomerGroups?cross-company=true&$select=CustomerGroupId").await;
+    assert_eq!(keys.column("CustomerGroupId"), ["10", "20"]);
+
+    let run = system.send("POST", "/_emulator/recurring-jobs/run", "", &json!({"id": id}).to_string()).await.json();
+    let export = run["messageId"].as_str().expect("a message").to_owned();
+    assert_eq!(system.get(&queue("dequeue")).await.status, 204, "it is not there yet");
+    turns(&system);
+    let taken = system.get(&queue("dequeue")).await.json();
+    assert_eq!((&taken["CorrelationId"], &taken["LastDequeueDateTime"]), (&json!(export), &Value::Null));
+    let files = unpacked(&download(taken["DownloadLocation"].as_str().expect("a link")).await);
+    assert!(text_of(&files[2].1).contains("\r\n20,"), "{files:?}");
+    assert_eq!(message(&export).await, "Dequeued");
+    assert_eq!(system.get(&queue("dequeue")).await.status, 204, "it is hidden");
+    system.emulator.clock().advance(std::time::Duration::from_secs(30 * 60));
+    let again = system.get(&queue("dequeue")).await.json();
+    assert_eq!(again["CorrelationId"], taken["CorrelationId"], "it was not acknowledged");
+    assert!(again["LastDequeueDateTime"].is_string());
+    let old = system.send("POST", &queue("ack"), "", &taken.to_string()).await;
+    assert_eq!(old.status, 400, "that receipt is no longer good");
+    assert_eq!(system.send("POST", &queue("ack"), "", &again.to_string()).await.status, 200);
+    assert_eq!(message(&export).await, "Acked");
+    system.emulator.clock().advance(std::time::Duration::from_secs(30 * 60));
+    assert_eq!(system.get(&queue("dequeue")).await.status, 204);
+}

@@ -71,6 +71,9 @@ pub(crate) fn answer(inner: &Inner, base: &str, client: Option<Arc<str>>, reques
     if package::is_blob(path) {
         return Some(package::answer_blob(inner, request));
     }
+    if package::is_connector(path) {
+        return Some(package::answer_connector(inner, base, request));
+    }
     let data = root(path, ROOT);
     let own_root = data.or_else(|| root(path, METADATA_ROOT))?;
     let company = inner.finops.companies.of(caller);

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::archive::Package;
 use super::execution::{self, Execution, Kind, Problem, Stage, Status};
 use super::text::SourceFormat;
-use super::{PROJECTS, blob, csv, entity, has_project, import, label};
+use super::{PROJECTS, blob, csv, entity, has_project, import, label, recurring};
 use crate::batch::Site;
 use crate::exchange::{json as answer, no_content};
 use crate::finops::refusal::{bad_body, bad_method, error, failed, nothing_at};
@@ -81,10 +81,12 @@ const ACTIONS: &[(&str, &[(&str, Type)])] = &[
     ("GetAzureWriteUrl", &[("uniqueFileName", Text)]),
     ("GetEntityExecutionSummaryStatusList", EXECUTION),
     ("GetExecutionErrors", EXECUTION),
+    ("GetExecutionIdByMessageId", &[("_messageId", Text)]),
     ("GetExecutionSummaryStatus", EXECUTION),
     ("GetExportedPackageUrl", EXECUTION),
     ("GetImportStagingErrorFileUrl", EXECUTION_ENTITY),
     ("GetImportTargetErrorKeysFileUrl", EXECUTION_ENTITY),
+    ("GetMessageStatus", &[("messageId", Text)]),
     ("ImportFromPackage", IMPORT),
     ("ImportFromPackageAsync", IMPORT),
     ("InitializeDataManagement", &[]),
@@ -120,6 +122,8 @@ pub(crate) fn act(site: &Site, session: &mut Session<'_>, request: &Request, nam
         "GetExecutionErrors" => call.errors(session),
         "GetImportStagingErrorFileUrl" => call.staging_error_file(session),
         "GenerateImportTargetErrorKeysFile" => call.make_error_keys(session),
+        "GetMessageStatus" => Ok(call.text_value(call.message(session.connection(), "messageId")?.0)),
+        "GetExecutionIdByMessageId" => Ok(call.text_value(call.message(session.connection(), "_messageId")?.1)),
         "ResetVersionToken" => {
             let (project, entity) = (call.given.text("definitionGroupId"), call.given.text("entityName"));
             let was = tracking::reset(session.connection(), project, entity).map_err(|error| failed(&error))?;
@@ -221,6 +225,14 @@ impl Call<'_> {
         execution::find(connection, id).map_err(|error| failed(&error))?.ok_or_else(|| {
             error(400, &format!("Execution summary records for the execution ID '{id}' were not found."))
         })
+    }
+
+    /// The status of a message, and the execution it led to.
+    fn message(&self, connection: &Connection, parameter: &str) -> Result<(&'static str, String), Response> {
+        let id = self.given.text(parameter).trim();
+        recurring::status(connection, id)
+            .map_err(|error| failed(&error))?
+            .ok_or_else(|| error(400, &format!("The message with the ID '{id}' was not found.")))
     }
 
     /// The id of a new execution: the given one unless it is taken, or one of its own.

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::manifest::FieldMap;
 
-pub(crate) const SCHEMA: &str = "
+pub(super) const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS execution(number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE COLLATE NOCASE,
         kind TEXT NOT NULL, project TEXT NOT NULL COLLATE NOCASE, package TEXT NOT NULL, company TEXT NOT NULL,
         runs_target INTEGER NOT NULL, overwrites INTEGER NOT NULL, is_delta INTEGER NOT NULL, rows_max INTEGER NOT NULL,

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::sync::{Notify, watch};
 
 use super::execution::{self, Execution, Kind, Part, Problem, Status};
-use super::{JOB_DETAILS, PROJECTS, export, import, put_row, value};
+use super::{JOB_DETAILS, PROJECTS, export, import, put_row, recurring, value};
 use crate::Inner;
 use crate::exchange::{json, no_content};
 
@@ -86,7 +86,7 @@ pub(crate) fn own_route(inner: &Inner, path: &str, request: &Request) -> Option<
                 .map(|()| no_content(204))
                 .ok_or_else(|| format!("no execution {id} is waiting or under way"))
         }),
-        _ => return None,
+        _ => return recurring::own_route(inner, path, request),
     };
     Some(answer)
 }

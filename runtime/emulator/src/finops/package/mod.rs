@@ -15,6 +15,7 @@ mod export;
 mod import;
 mod job;
 mod manifest;
+mod recurring;
 mod text;
 mod value;
 mod xml;
@@ -33,10 +34,14 @@ use crate::{body, cell};
 use super::refusal::entity_name as target_name;
 pub(crate) use action::{act, action_of};
 pub(crate) use blob::{answer as answer_blob, is_blob};
-pub(crate) use execution::{SCHEMA, interrupt};
+pub(crate) use execution::interrupt;
 pub(crate) use job::{Jobs, may_begin_job, own_route, run, turn};
 use manifest::EntityEntry;
+pub(crate) use recurring::{answer as answer_connector, is_connector};
 use text::SourceFormat;
+
+/// What is kept of data management beside its tables.
+pub(crate) const SCHEMAS: [&str; 2] = [execution::SCHEMA, recurring::SCHEMA];
 
 pub(crate) const PROJECTS: &str = "DataManagementDefinitionGroups";
 pub(crate) const DETAILS: &str = "DataManagementDefinitionGroupDetails";
