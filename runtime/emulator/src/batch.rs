@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use dualwright_odata::batch::{self, BatchError, Item, Request, Response, header};
 use rusqlite::Connection;
+use uuid::Uuid;
 
 use crate::exchange::preference;
 use crate::fault::FaultAction;
@@ -71,12 +72,21 @@ pub(crate) fn write(
     references: &References,
     request: &Request,
 ) -> (Response, Option<String>) {
-    session.observed_by(observers(inner, request));
+    let observers = observers(inner, request);
+    if observers.iter().any(|observer| observer.takes_messages()) && request.body.len() > MESSAGE_BYTES_MAX {
+        let size = request.body.len() / (1024 * 1024);
+        let message = format!("Message size exceeded when sending context to Sandbox. Message size: {size} MB");
+        return (error(inner.store.dialect, 400, "0x80040216", &message), None);
+    }
+    session.observed_by(observers);
     match inner.store.dialect {
         Dialect::Dataverse => dataverse::write(site, session, references, request),
         Dialect::Finops => finops::write(&inner.finops, site, session, references, request),
     }
 }
+
+/// The largest message that is handed to steps: 116.85 MB. Without a step for it a larger one is written.
+const MESSAGE_BYTES_MAX: usize = 116_850 * 1024 * 1024 / 1000;
 
 /// Who has a say in the row writes of one operation.
 fn observers(inner: &Inner, _request: &Request) -> Vec<Box<dyn Observer>> {
@@ -84,6 +94,34 @@ fn observers(inner: &Inner, _request: &Request) -> Vec<Box<dyn Observer>> {
         Dialect::Dataverse => Vec::new(),
         Dialect::Finops => finops::observers(inner),
     }
+}
+
+/// Longest URL of a request; one inside a batch may have twice that many.
+const URL_BYTES_MAX: usize = 32 * 1024;
+
+/// A request that cannot be read, in the codes of Dataverse.
+const MALFORMED: &str = "0x80060888";
+
+fn operations(items: &[Item<Request>]) -> impl Iterator<Item = &Request> {
+    items.iter().flat_map(|item| match item {
+        Item::Single(one) => std::slice::from_ref(one),
+        Item::ChangeSet(all) => all.as_slice(),
+    })
+}
+
+fn is_batch(url: &str) -> bool {
+    let path = url.split('?').next().unwrap_or_default().trim_end_matches('/');
+    path.rsplit('/').next().is_some_and(|last| last.eq_ignore_ascii_case("$batch"))
+}
+
+/// Answers one request that came by itself.
+pub(crate) fn alone(inner: &Inner, site: &Site, request: &Request) -> Response {
+    if request.url.len() > URL_BYTES_MAX {
+        let message =
+            format!("The request URI is longer than {URL_BYTES_MAX} characters; a batch takes it in its body.");
+        return error(inner.store.dialect, 414, MALFORMED, &message);
+    }
+    single(inner, site, request)
 }
 
 /// Answers one request that is not a batch.
@@ -105,11 +143,16 @@ pub(crate) fn whole(inner: &Inner, site: &Site, request: &Request) -> Response {
     let content_type = header(&request.headers, "content-type").unwrap_or_default();
     let items = match batch::parse_requests(content_type, &request.body) {
         Ok(items) => items,
-        Err(refusal @ BatchError::TooManyOperations) => {
-            return error(dialect, 400, "0x80060888", &refusal.to_string());
+        Err(BatchError::NotMultipart) => {
+            let message = "The Content-Type header of a batch has to be multipart/mixed with a boundary.";
+            return error(dialect, 400, MALFORMED, message);
         }
-        Err(refusal) => return error(dialect, 400, "0x80060888", &refusal.to_string()),
+        Err(refusal) => return error(dialect, 400, MALFORMED, &refusal.to_string()),
     };
+    if let Some(nested) = operations(&items).find(|one| is_batch(&one.url)) {
+        let message = format!("A batch cannot hold another batch: {} {}.", nested.method, nested.url);
+        return error(dialect, 400, MALFORMED, &message);
+    }
     let goes_on = preference(request, "odata.continue-on-error")
         .or_else(|| preference(request, "continue-on-error"))
         .is_some_and(|value| value != "false");
@@ -150,7 +193,11 @@ pub(crate) fn whole(inner: &Inner, site: &Site, request: &Request) -> Response {
                     }
                     Err(refusal) => {
                         let status = refusal.status;
-                        answers.push(Item::Single(refusal));
+                        // Dataverse answers as a change set that holds the refusal alone, F&O with the refusal.
+                        answers.push(match dialect {
+                            Dialect::Dataverse => Item::ChangeSet(vec![refusal]),
+                            Dialect::Finops => Item::Single(refusal),
+                        });
                         Some(status)
                     }
                 }
@@ -166,7 +213,7 @@ pub(crate) fn whole(inner: &Inner, site: &Site, request: &Request) -> Response {
             break;
         }
     }
-    let (content_type, body) = batch::encode_responses(&answers);
+    let (content_type, body) = batch::encode_responses_as(&answers, &Uuid::now_v7().to_string());
     Response {
         status,
         headers: vec![("Content-Type".into(), content_type), ("OData-Version".into(), "4.0".into())],
@@ -214,7 +261,7 @@ fn change_set(inner: &Inner, site: &Site, operations: &[Request]) -> Result<Vec<
             };
             if request.method == "GET" {
                 let message = "A change set cannot hold a GET request.";
-                return Err(refuse(error(dialect, 400, "0x80060888", message)));
+                return Err(refuse(error(dialect, 400, MALFORMED, message)));
             }
             let operation = strike(inner, request).map_err(refuse)?;
             let (mut response, written) = write(inner, site, session, &references, &operation);

@@ -268,7 +268,7 @@ fn route(inner: &Inner, scheme: &str, caller: Option<Arc<str>>, request: &Reques
             batch::error(inner.store.dialect, 405, "0x80060888", "A batch has to be posted.")
         };
     }
-    batch::single(inner, &site, request)
+    batch::alone(inner, &site, request)
 }
 
 /// Whether a URL is below the root of the service itself, where its rules about requests hold.

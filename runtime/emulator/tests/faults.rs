@@ -75,7 +75,7 @@ async fn faults_strike_inside_batches() {
         operation(id, "POST", "/api/data/v9.2/contacts", "", &format!(r#"{{"lastname":"{name}"}}"#))
     };
     let set = || Item::ChangeSet(vec![contact("1", "good"), contact("2", "bad")]);
-    for wanted in ["400/0x80040265/2", "400/0x80040265/2", "[204 204]"] {
+    for wanted in ["[400/0x80040265/2]", "[400/0x80040265/2]", "[204 204]"] {
         let (_, answers) = system.batch(&[set()], "").await;
         assert_eq!(shown(&answers), wanted);
     }

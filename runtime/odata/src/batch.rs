@@ -41,10 +41,25 @@ pub enum Item<T> {
 pub enum BatchError {
     #[error("the content type is not multipart/mixed with a boundary")]
     NotMultipart,
-    #[error("the batch holds more than {OPERATIONS_MAX} operations")]
-    TooManyOperations,
+    /// In all, or in one change set; in the words of the systems themselves.
+    #[error("{}", too_many(*.in_change_set))]
+    TooManyOperations { in_change_set: bool },
     #[error("the batch cannot be read at byte {at}: {message}")]
     Malformed { at: usize, message: &'static str },
+}
+
+fn too_many(in_change_set: bool) -> String {
+    if in_change_set {
+        format!(
+            "The current change set contains too many operations. A maximum number of '{OPERATIONS_MAX}' operations are \
+             allowed in a change set."
+        )
+    } else {
+        format!(
+            "The current batch message contains too many parts. Only batch messages with a maximum number of \
+             '{OPERATIONS_MAX}' query operations, including changeset operations, are allowed."
+        )
+    }
 }
 
 /// Operations in one batch, change sets counted by what they hold. What Dataverse accepts.
@@ -52,6 +67,9 @@ pub const OPERATIONS_MAX: usize = 1_000;
 
 /// Header lines of one part; no system sends a quarter of it.
 const HEADERS_MAX: usize = 100;
+
+/// How boundaries of a request begin: of the batch, and of a change set in it.
+const REQUEST_NAMES: [&str; 2] = ["batch_dualwright", "changeset_dualwright"];
 
 /// Longest line of a part's head: a URL of 64 KB with its method.
 const LINE_BYTES_MAX: usize = 66 * 1024;
@@ -66,7 +84,7 @@ pub fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str
 /// in the set, counted from 1, because a change set needs one.
 #[must_use]
 pub fn encode_requests(items: &[Item<Request>]) -> (String, Vec<u8>) {
-    let mut writer = Writer::avoiding(items, |request| &request.body);
+    let mut writer = Writer::avoiding(REQUEST_NAMES.map(str::to_owned), items, |request| &request.body);
     for item in items {
         match item {
             Item::Single(request) => request.write(&mut writer, None),
@@ -85,7 +103,15 @@ pub fn encode_requests(items: &[Item<Request>]) -> (String, Vec<u8>) {
 /// Content type and body of a batch answer.
 #[must_use]
 pub fn encode_responses(items: &[Item<Response>]) -> (String, Vec<u8>) {
-    let mut writer = Writer::avoiding(items, |response| &response.body);
+    encode_responses_as(items, "dualwright")
+}
+
+/// Content type and body of a batch answer, with boundaries as both systems write them: `batchresponse_` and
+/// `changesetresponse_`, each with `token` and a number. Clients in the wild look for these very words.
+#[must_use]
+pub fn encode_responses_as(items: &[Item<Response>], token: &str) -> (String, Vec<u8>) {
+    let names = [format!("batchresponse_{token}"), format!("changesetresponse_{token}")];
+    let mut writer = Writer::avoiding(names, items, |response| &response.body);
     for item in items {
         match item {
             Item::Single(response) => response.write(&mut writer),
@@ -150,6 +176,8 @@ impl Response {
 #[derive(Debug)]
 pub struct Writer {
     out: Vec<u8>,
+    /// How boundaries of the batch and of its change sets begin.
+    names: [String; 2],
     number: u32,
     change_sets: u32,
     in_change_set: bool,
@@ -158,11 +186,15 @@ pub struct Writer {
 impl Writer {
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { out: Vec::with_capacity(bytes), number: 0, change_sets: 0, in_change_set: false }
+        Self::named(REQUEST_NAMES.map(str::to_owned), bytes)
+    }
+
+    fn named(names: [String; 2], bytes: usize) -> Self {
+        Self { out: Vec::with_capacity(bytes), names, number: 0, change_sets: 0, in_change_set: false }
     }
 
     /// A writer whose boundaries stand in none of the bodies.
-    fn avoiding<T>(items: &[Item<T>], body: impl Fn(&T) -> &[u8]) -> Self {
+    fn avoiding<T>(names: [String; 2], items: &[Item<T>], body: impl Fn(&T) -> &[u8]) -> Self {
         let bodies = || {
             items.iter().flat_map(|item| match item {
                 Item::Single(one) => std::slice::from_ref(one),
@@ -170,13 +202,15 @@ impl Writer {
             })
         };
         let size = bodies().map(|one| body(one).len() + 300).sum::<usize>();
-        let mut writer = Self::with_capacity(size);
+        let mut writer = Self::named(names, size);
         // A delimiter begins a line, so a body of one line cannot hold it.
         let suspects = bodies().map(&body).filter(|body| body.contains(&b'\n')).collect::<Vec<_>>();
         // Ends: n bodies of limited size cannot hold every number.
         while suspects.iter().any(|suspect| {
-            let stem = format!("_dualwright_{}", writer.number);
-            suspect.windows(stem.len()).any(|window| window == stem.as_bytes())
+            writer.names.iter().any(|name| {
+                let stem = format!("{name}_{}", writer.number);
+                suspect.windows(stem.len()).any(|window| window == stem.as_bytes())
+            })
         }) {
             writer.number += 1;
         }
@@ -188,8 +222,8 @@ impl Writer {
         debug_assert!(!self.in_change_set, "change sets do not nest");
         self.delimiter(false);
         self.change_sets += 1;
-        let (set, number) = (self.change_sets, self.number);
-        self.text(&format!("Content-Type: multipart/mixed; boundary=changeset_dualwright_{number}_{set}\r\n\r\n"));
+        let boundary = format!("{}_{}_{}", self.names[1], self.number, self.change_sets);
+        self.text(&format!("Content-Type: multipart/mixed; boundary={boundary}\r\n\r\n"));
         self.in_change_set = true;
     }
 
@@ -235,7 +269,7 @@ impl Writer {
             self.close_change_set();
         }
         self.delimiter(true);
-        (format!("multipart/mixed; boundary=batch_dualwright_{}", self.number), self.out)
+        (format!("multipart/mixed; boundary={}_{}", self.names[0], self.number), self.out)
     }
 
     fn part(&mut self, content_id: Option<&str>) {
@@ -262,11 +296,11 @@ impl Writer {
     }
 
     fn delimiter(&mut self, is_close: bool) {
-        let mut line = String::with_capacity(48);
+        let mut line = String::with_capacity(80);
         // Writing to a string cannot fail.
         let _ = match self.in_change_set {
-            true => write!(line, "--changeset_dualwright_{}_{}", self.number, self.change_sets),
-            false => write!(line, "--batch_dualwright_{}", self.number),
+            true => write!(line, "--{}_{}_{}", self.names[1], self.number, self.change_sets),
+            false => write!(line, "--{}_{}", self.names[0], self.number),
         };
         line.push_str(if is_close { "--\r\n" } else { "\r\n" });
         self.text(&line);
@@ -372,7 +406,7 @@ pub fn parse_messages<T>(
     make: &dyn Fn(&Message<'_>) -> Result<T, &'static str>,
 ) -> Result<Vec<Item<T>>, BatchError> {
     let boundary = boundary_of(content_type).ok_or(BatchError::NotMultipart)?;
-    let mut reader = Reader { bytes: body, at: 0, operations: 0 };
+    let mut reader = Reader { bytes: body, at: 0, operations: 0, before_set: None };
     let mut items = Vec::new();
     // Before the first delimiter there may be a preamble.
     let (_, mut is_last) = reader.until(boundary)?;
@@ -381,6 +415,7 @@ pub fn parse_messages<T>(
         match find_header(&head, "content-type").and_then(boundary_of) {
             Some(inner) => {
                 let mut set = Vec::new();
+                reader.before_set = Some(reader.operations);
                 let (_, mut is_last_of_set) = reader.until(inner)?;
                 while !is_last_of_set {
                     let head = reader.headers()?;
@@ -392,6 +427,7 @@ pub fn parse_messages<T>(
                     set.push(made);
                 }
                 items.push(Item::ChangeSet(set));
+                reader.before_set = None;
                 (_, is_last) = reader.until(boundary)?;
             }
             None => {
@@ -408,6 +444,8 @@ struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
     operations: usize,
+    /// How many operations there were before the change set that is being read.
+    before_set: Option<usize>,
 }
 
 impl<'a> Reader<'a> {
@@ -475,7 +513,7 @@ impl<'a> Reader<'a> {
         make: &dyn Fn(&Message<'_>) -> Result<T, &'static str>,
     ) -> Result<(T, bool), BatchError> {
         if self.operations == OPERATIONS_MAX {
-            return Err(BatchError::TooManyOperations);
+            return Err(BatchError::TooManyOperations { in_change_set: self.before_set == Some(0) });
         }
         self.operations += 1;
         let start = self.at;
@@ -487,7 +525,7 @@ impl<'a> Reader<'a> {
 }
 
 fn split_message(content: &[u8]) -> Result<Message<'_>, &'static str> {
-    let mut reader = Reader { bytes: content, at: 0, operations: 0 };
+    let mut reader = Reader { bytes: content, at: 0, operations: 0, before_set: None };
     let first_line = loop {
         let line = reader.line().ok_or("a part is empty")?;
         if !line.is_empty() {
@@ -798,7 +836,12 @@ hm
         assert!(parse_requests(&content_type, &body).is_ok());
         let (content_type, body) =
             encode_requests(&[Item::ChangeSet(many(OPERATIONS_MAX)), Item::Single(request("GET", "A", ""))]);
-        assert_eq!(parse_requests(&content_type, &body), Err(BatchError::TooManyOperations));
+        let refused = parse_requests(&content_type, &body);
+        assert_eq!(refused, Err(BatchError::TooManyOperations { in_change_set: false }));
+        let (content_type, body) = encode_requests(&[Item::ChangeSet(many(OPERATIONS_MAX + 1))]);
+        let refused = parse_requests(&content_type, &body).expect_err("too many");
+        assert_eq!(refused, BatchError::TooManyOperations { in_change_set: true });
+        assert!(refused.to_string().contains("A maximum number of '1000' operations are allowed in a change set"));
     }
 
     #[test]
@@ -812,6 +855,21 @@ hm
         assert_eq!(read.url, "A  X-Evil: 1");
         assert_eq!(header(&read.headers, "if-match"), Some("1    {}"));
         assert_eq!(read.body, b"a\n--batch_dualwright_0--\n");
+    }
+
+    #[test]
+    fn an_answer_has_the_boundaries_that_clients_look_for() {
+        let items = vec![
+            Item::ChangeSet(vec![response(204, "1", "")]),
+            Item::Single(response(200, "", "a\n--batchresponse_t_0\n")),
+        ];
+        let (content_type, body) = encode_responses_as(&items, "t");
+        assert_eq!(content_type, "multipart/mixed; boundary=batchresponse_t_1");
+        let text = String::from_utf8(body.clone()).expect("text");
+        assert!(
+            text.starts_with("--batchresponse_t_1\r\nContent-Type: multipart/mixed; boundary=changesetresponse_t_1_1")
+        );
+        assert_eq!(parse_responses(&content_type, &body).expect("parses"), items);
     }
 
     /// Every mutation of a valid batch is either read or refused; none panics or hangs.
