@@ -1,7 +1,9 @@
-//! How fast the emulators are: change sets of 1,000 creates, pages of a large table, reads by key in batches.
+//! How fast the emulators are: bulk messages against plain SQLite, change sets of 1,000 creates, pages of a large table, reads by key in batches.
 //!
 //! `cargo bench -p dualwright-emulator`. Figures only; what must hold is in the tests.
 
+#[path = "measure/bulk.rs"]
+mod bulk;
 #[path = "../tests/common/mod.rs"]
 mod common;
 
@@ -16,6 +18,10 @@ const SETS: u32 = 10;
 
 #[tokio::main(flavor = "multi_thread")]
 async fn main() {
+    let folder = std::env::temp_dir().join(format!("dualwright-speed-bulk-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    bulk::measure(&folder).await;
+    std::fs::remove_dir_all(&folder).expect("removes its folder");
     for dialect in [Dialect::Dataverse, Dialect::Finops] {
         let folder = std::env::temp_dir().join(format!("dualwright-speed-{}-{}", dialect.name(), std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
