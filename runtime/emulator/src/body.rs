@@ -3,6 +3,7 @@
 //! Owns reading them without going through binary numbers, and the seeding of rows. What a member means is the
 //! dialect's business.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use crate::store;
 
 /// Members of a JSON object in their order.
 #[derive(Debug, Default)]
-pub(crate) struct Members<'a>(pub Vec<(String, &'a str)>);
+pub(crate) struct Members<'a>(pub Vec<(Cow<'a, str>, &'a str)>);
 
 impl<'a> Members<'a> {
     /// Reads an object. An empty body is an object without members.
@@ -34,11 +35,15 @@ impl<'a> Members<'a> {
     }
 }
 
+/// A member's name, copied only when it is written with escapes.
+#[derive(serde::Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
 impl<'de: 'a, 'a> serde::Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Reader;
         impl<'de> Visitor<'de> for Reader {
-            type Value = Vec<(String, &'de str)>;
+            type Value = Vec<(Cow<'de, str>, &'de str)>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a JSON object")
@@ -46,7 +51,7 @@ impl<'de: 'a, 'a> serde::Deserialize<'de> for Members<'a> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members = Vec::with_capacity(32);
-                while let Some((name, value)) = map.next_entry::<String, &'de RawValue>()? {
+                while let Some((Name(name), value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
                     members.push((name, value.get()));
                 }
                 Ok(members)
@@ -113,10 +118,8 @@ mod tests {
     #[test]
     fn members_keep_their_spelling() {
         let members = Members::parse(br#"{"a":1.10,"b\u0041":{"c":[1,2]},"d":null}"#).expect("reads");
-        assert_eq!(
-            members.0,
-            [("a".to_owned(), "1.10"), ("bA".to_owned(), r#"{"c":[1,2]}"#), ("d".to_owned(), "null")]
-        );
+        assert_eq!(members.0, [("a".into(), "1.10"), ("bA".into(), r#"{"c":[1,2]}"#), ("d".into(), "null")]);
+        assert!(matches!(members.0[0].0, Cow::Borrowed(_)), "plain names are not copied");
         assert_eq!(members.get("d"), Some("null"));
         assert!(Members::parse(b" ").expect("empty").0.is_empty());
         for broken in ["[1]", "{", "{\"a\":}", "null", "\u{fffd}"] {

@@ -2,6 +2,7 @@
 //!
 //! Owns names and what follows from a definition; knows neither rows nor requests.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -68,6 +69,10 @@ pub(crate) struct Table {
     pub server: ServerColumns,
     /// Receipts, fences, the change feed and data management: neither audited nor fed.
     pub is_bookkeeping: bool,
+    /// Lookups of which the store knows what points where (Dataverse).
+    pub linked: Vec<usize>,
+    /// Amounts of money, each with the column that holds it in the base currency (Dataverse).
+    pub amounts: Vec<(usize, usize)>,
     /// The column whose value is the row's own place, so that its order is the order of rows.
     pub clustered: Option<usize>,
 }
@@ -281,9 +286,17 @@ impl Table {
                 navigation.entry(name.to_owned()).or_insert_with(|| (at, Vec::new())).1.push(target.table.clone());
             }
         }
+        let amounts = columns
+            .iter()
+            .enumerate()
+            .filter_map(|(base, column)| Some((index(system::amount_of_base(&column.definition)?)?, base)))
+            .filter(|_| dialect == Dialect::Dataverse)
+            .collect();
         Ok(Self {
             dialect,
             number,
+            linked: (0..columns.len()).filter(|&at| columns[at].linked).collect(),
+            amounts,
             by_property: columns.iter().enumerate().map(|(at, column)| (column.property.clone(), at)).collect(),
             navigation,
             primary_id: definition.primary_id.as_deref().and_then(index),
@@ -330,9 +343,14 @@ impl Table {
 
     /// Raises a JSON value to a cell of one of the columns.
     pub fn parse(&self, column: usize, json: &str) -> Result<Cell, Unfit> {
+        self.borrow(column, json).map(|cell| Cell::Owned(cell.into_owned()))
+    }
+
+    /// [`Table::parse`] that copies nothing where the JSON is the cell already.
+    pub fn borrow<'j>(&self, column: usize, json: &'j str) -> Result<Cow<'j, str>, Unfit> {
         let cell = cell::parse(self.dialect, &self.columns[column].definition, json)?;
         // Legal entities are kept in lower case, whatever was sent.
-        Ok(if Some(column) == self.company { Cell::Owned(cell.to_lowercase()) } else { cell })
+        Ok(if Some(column) == self.company { Cow::Owned(cell.to_lowercase()) } else { cell })
     }
 
     /// The cells of a stored row, those of younger columns included.
@@ -350,6 +368,13 @@ impl Table {
         let mut owned = cells.into_iter().map(|cell| Cell::Owned(cell.to_owned())).collect::<Vec<_>>();
         owned.extend(self.columns.iter().skip(owned.len()).map(|column| column.empty.clone()));
         owned
+    }
+
+    /// A stored row to be changed while its stored form is at hand.
+    pub fn borrowed_cells<'a>(&'a self, data: &'a str) -> Vec<Cow<'a, str>> {
+        let mut cells = Vec::with_capacity(self.columns.len());
+        self.cells(data, &mut cells);
+        cells.into_iter().map(Cow::Borrowed).collect()
     }
 
     pub fn empty_row(&self) -> Vec<Cell> {

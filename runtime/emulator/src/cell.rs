@@ -73,7 +73,7 @@ pub(crate) fn text_of(json: &str) -> Option<Cow<'_, str>> {
 }
 
 /// Raises a JSON value to a cell of `column`.
-pub(crate) fn parse(dialect: Dialect, column: &ColumnDefinition, json: &str) -> Result<Cell, Unfit> {
+pub(crate) fn parse<'j>(dialect: Dialect, column: &ColumnDefinition, json: &'j str) -> Result<Cow<'j, str>, Unfit> {
     if json == NULL {
         return Ok(empty(dialect, column));
     }
@@ -89,7 +89,14 @@ pub(crate) fn parse(dialect: Dialect, column: &ColumnDefinition, json: &str) -> 
             {
                 return Err(Unfit::TooLong(longest));
             }
-            if kept.is_empty() { empty(dialect, column) } else { Cow::Owned(quoted(kept)) }
+            if kept.is_empty() {
+                empty(dialect, column)
+            } else if kept.len() + 2 == json.len() && !json.contains('\\') {
+                // It is spelled as we would spell it.
+                Cow::Borrowed(json)
+            } else {
+                Cow::Owned(quoted(kept))
+            }
         }
         ColumnKind::Int | ColumnKind::Bigint => {
             let expected = if column.kind == ColumnKind::Int { "Edm.Int32" } else { "Edm.Int64" };
@@ -99,7 +106,9 @@ pub(crate) fn parse(dialect: Dialect, column: &ColumnDefinition, json: &str) -> 
             if column.kind == ColumnKind::Int && i32::try_from(number).is_err() {
                 return Err(Unfit::Type(expected));
             }
-            in_range(column, &Decimal::from(number))?;
+            if column.min.is_some() || column.max.is_some() {
+                in_range(column, &Decimal::from(number))?;
+            }
             Cow::Owned(number.to_string())
         }
         ColumnKind::Decimal | ColumnKind::Money => {
@@ -294,6 +303,31 @@ pub(crate) fn split<'a>(data: &'a str, cells: &mut Vec<&'a str>) {
     cells.push(&data[start..end]);
 }
 
+/// One cell of a stored row; `None` of a row that is older than the column.
+pub(crate) fn nth(data: &str, place: usize) -> Option<&str> {
+    let bytes = data.as_bytes();
+    let (mut start, mut at, mut left, end) = (1, 1, place, bytes.len().checked_sub(1).filter(|end| *end > 1)?);
+    while at < end {
+        match bytes[at] {
+            b'"' => {
+                at += 1;
+                while at < end && bytes[at] != b'"' {
+                    at += if bytes[at] == b'\\' { 2 } else { 1 };
+                }
+                at += 1;
+            }
+            b',' if left == 0 => return data.get(start..at),
+            b',' => {
+                left -= 1;
+                at += 1;
+                start = at;
+            }
+            _ => at += 1,
+        }
+    }
+    if left == 0 { data.get(start..end) } else { None }
+}
+
 /// The stored form of a row.
 pub(crate) fn join<'a>(cells: impl IntoIterator<Item = &'a str>) -> String {
     let mut data = String::with_capacity(256);
@@ -392,6 +426,9 @@ mod tests {
             let mut again = Vec::new();
             split(&data, &mut again);
             assert_eq!(again, cells, "{data}");
+            for place in 0..=cells.len() {
+                assert_eq!(nth(&data, place), cells.get(place).copied(), "{data} {place}");
+            }
         }
     }
 

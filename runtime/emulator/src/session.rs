@@ -3,22 +3,28 @@
 //! Owns what a write means for the store: keys, links, versions, tombstones, and the records of it (audit, feed) that
 //! stand or fall with it. Knows nothing of how a change was asked for; values come in as cells that fit their columns.
 
+mod record;
+mod system;
+
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use dualwright_odata::batch::Response;
 use dualwright_odata::literal::format_date_time;
 use rusqlite::{Connection, Transaction, params};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+pub(crate) use system::Caller;
+
 use crate::Dialect;
-use crate::catalogue::{CHANGES, Catalogue, RECEIPTS, Table};
+use crate::catalogue::{CHANGES, Catalogue, Table};
 use crate::cell::{self, Cell};
 use crate::clock::{Clock, MICROS_PER_SECOND};
+use crate::dataverse::system as platform;
+use crate::definition::DeleteBehavior;
 use crate::fault::Normaliser;
 use crate::observe::{Access, Observer, Operation, Right, RowWrite};
-use crate::render;
 use crate::store::{self, Found, PLACE_BITS, Stamp};
 
 pub(crate) struct Session<'c> {
@@ -30,31 +36,21 @@ pub(crate) struct Session<'c> {
     counter: i64,
     /// Whether what is written is audited and fed; a seed is not.
     recorded: bool,
-    applied: Vec<Applied>,
+    applied: Vec<record::Applied>,
     receipt: Option<String>,
+    /// The change feed, where the system has one (F&O).
+    feed: Option<Arc<Table>>,
     now: Cell,
+    /// For whom the rows are written.
+    pub caller: Caller,
     observers: Vec<Box<dyn Observer>>,
+    known: system::Known,
+    /// Ids behind links that were followed before, as they were written. Empty again whenever one could be wrong.
+    followed: HashMap<String, Uuid>,
+    /// Rows whose delete is under way: what goes with them holds nobody.
+    deleting: Vec<i64>,
     /// Whether tables were defined here, so that others have to learn of them.
     pub redefined: bool,
-}
-
-impl Operation {
-    /// As the audit and the feed spell it.
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Create => "Insert",
-            Self::Update => "Update",
-            Self::Delete => "Delete",
-        }
-    }
-}
-
-/// One applied row change.
-struct Applied {
-    table: Arc<Table>,
-    operation: Operation,
-    before: Option<(Stamp, String)>,
-    after: Option<(Stamp, String)>,
 }
 
 /// Why a write is refused.
@@ -66,6 +62,12 @@ pub(crate) enum Refusal {
     Referenced {
         table: String,
         column: String,
+    },
+    /// A status reason that its state does not have.
+    Status {
+        status: String,
+        state: String,
+        id: Uuid,
     },
     /// An observer's answer.
     Observed(Box<Response>),
@@ -90,6 +92,7 @@ impl<'c> Session<'c> {
         let now = cell::quoted(&format_date_time(clock.now_seconds() * MICROS_PER_SECOND));
         Self {
             transaction,
+            feed: catalogue.by_set(CHANGES).cloned(),
             catalogue,
             clock,
             normalisers,
@@ -98,8 +101,12 @@ impl<'c> Session<'c> {
             applied: Vec::new(),
             receipt: None,
             now: Cow::Owned(now),
-            redefined: false,
+            caller: Caller::default(),
             observers: Vec::new(),
+            known: system::Known::default(),
+            followed: HashMap::new(),
+            deleting: Vec::new(),
+            redefined: false,
         }
     }
 
@@ -165,26 +172,21 @@ impl<'c> Session<'c> {
     }
 
     /// Adds a row; `cells` has one cell per column.
-    pub fn insert(&mut self, table: &Arc<Table>, mut cells: Vec<Cell>) -> Result<Found, Refusal> {
+    pub fn insert(&mut self, table: &Arc<Table>, mut cells: Vec<Cow<'_, str>>) -> Result<Found, Refusal> {
+        let named = if self.observers.is_empty() { Vec::new() } else { filled(&cells) };
         let version = self.next();
+        // A number that nobody has seen has no grave.
+        let mut is_new_id = false;
         if let Some(at) = table.primary_id
             && cells[at] == cell::NULL
         {
             cells[at] = cell::guid_cell(Uuid::now_v7());
+            is_new_id = true;
         }
-        let server = table.server;
-        for (column, value) in [(server.state, "0"), (server.status, "1")] {
-            if let Some(at) = column
-                && cells[at] == cell::NULL
-            {
-                cells[at] = Cow::Borrowed(value);
-            }
-        }
-        if let Some(at) = server.created {
-            cells[at] = self.now.clone();
+        if table.dialect == Dialect::Dataverse {
+            self.complete_new(table, &mut cells)?;
         }
         self.stamp(table, &mut cells, version);
-        let named = if self.observers.is_empty() { Vec::new() } else { filled(&cells) };
         self.announce(table, Operation::Create, &named, None, Some(&cells))?;
         let id = (table.number << PLACE_BITS) | version;
         let key = table.row_key(&cells);
@@ -198,17 +200,14 @@ impl<'c> Session<'c> {
                 self.add_alternate(number, &key, id)?;
             }
         }
-        if table.dialect == Dialect::Dataverse {
+        if table.dialect == Dialect::Dataverse && !is_new_id {
             self.transaction.prepare_cached("DELETE FROM tombstone WHERE key = ?1")?.execute([&key])?;
         }
         for (place, target) in links(&self.catalogue, table, &cells) {
             self.add_link(target, id, place)?;
         }
-        if RECEIPTS.iter().any(|(set, _)| *set == table.set()) {
-            let names = RECEIPTS.iter().filter_map(|(_, column)| table.property(column)).next();
-            self.receipt = names.and_then(|at| cell::text_of(&cells[at]).map(Cow::into_owned));
-        }
-        self.record(table, Operation::Create, None, Some((Stamp { id, version }, &data)));
+        self.forget(table);
+        self.record(table, Operation::Create, None, Some((Stamp { id, version }, &cells)));
         self.confirm(table, Operation::Create, &named, None, Some(&cells))?;
         Ok(Found { id, version, data })
     }
@@ -220,7 +219,7 @@ impl<'c> Session<'c> {
         operation: Operation,
         named: &[usize],
         before: Option<&[&str]>,
-        after: Option<&[Cell]>,
+        after: Option<&[Cow<'_, str>]>,
     ) -> Result<(), Refusal> {
         if self.observers.is_empty() || table.is_bookkeeping {
             return Ok(());
@@ -238,7 +237,7 @@ impl<'c> Session<'c> {
         operation: Operation,
         named: &[usize],
         before: Option<&[&str]>,
-        after: Option<&[Cell]>,
+        after: Option<&[Cow<'_, str>]>,
     ) -> Result<(), Refusal> {
         if self.observers.is_empty() || table.is_bookkeeping {
             return Ok(());
@@ -249,13 +248,10 @@ impl<'c> Session<'c> {
     }
 
     /// Replaces the cells of a row; what differs counts as named by the caller.
-    pub fn update(&mut self, table: &Arc<Table>, row: &Found, cells: Vec<Cell>) -> Result<Found, Refusal> {
-        let mut named = Vec::new();
-        if !self.observers.is_empty() {
-            let mut before = Vec::new();
-            table.cells(&row.data, &mut before);
-            named = (0..cells.len()).filter(|&at| cells[at] != before[at]).collect();
-        }
+    pub fn update(&mut self, table: &Arc<Table>, row: &Found, cells: Vec<Cow<'_, str>>) -> Result<Found, Refusal> {
+        let mut before = Vec::new();
+        table.cells(&row.data, &mut before);
+        let named = (0..cells.len()).filter(|&at| cells[at] != before[at]).collect::<Vec<_>>();
         self.update_named(table, row, cells, &named)
     }
 
@@ -264,19 +260,26 @@ impl<'c> Session<'c> {
         &mut self,
         table: &Arc<Table>,
         row: &Found,
-        mut cells: Vec<Cell>,
+        mut cells: Vec<Cow<'_, str>>,
         named: &[usize],
     ) -> Result<Found, Refusal> {
         let version = self.next();
-        self.stamp(table, &mut cells, version);
-        let mut before = Vec::new();
+        let mut before = Vec::with_capacity(cells.len());
         table.cells(&row.data, &mut before);
+        if table.dialect == Dialect::Dataverse {
+            self.complete_changed(table, &before, &mut cells, named)?;
+        }
+        self.stamp(table, &mut cells, version);
         self.announce(table, Operation::Update, named, Some(&before), Some(&cells))?;
-        for number in 0..table.alternate_keys.len() {
+        for (number, (_, columns)) in table.alternate_keys.iter().enumerate() {
+            if columns.iter().all(|&at| before[at] == cells[at]) {
+                continue;
+            }
             let (old, new) = (table.alternate_key(number, &before), table.alternate_key(number, &cells));
             if old == new {
                 continue;
             }
+            self.followed.clear();
             if let Some(key) = old {
                 self.transaction.prepare_cached("DELETE FROM alternate WHERE key = ?1")?.execute([key])?;
             }
@@ -284,37 +287,54 @@ impl<'c> Session<'c> {
                 self.add_alternate(number, &key, row.id)?;
             }
         }
-        let (old, new) = (links(&self.catalogue, table, &before), links(&self.catalogue, table, &cells));
-        for (place, target) in old.iter().filter(|link| !new.contains(link)) {
-            self.remove_link(*target, row.id, *place)?;
+        if table.dialect == Dialect::Finops {
+            let (old, new) = (links(&self.catalogue, table, &before), links(&self.catalogue, table, &cells));
+            for (place, target) in old.iter().filter(|link| !new.contains(link)) {
+                self.remove_link(*target, row.id, *place)?;
+            }
+            for (place, target) in new.iter().filter(|link| !old.contains(link)) {
+                self.add_link(*target, row.id, *place)?;
+            }
         }
-        for (place, target) in new.iter().filter(|link| !old.contains(link)) {
-            self.add_link(*target, row.id, *place)?;
+        for &place in &table.linked {
+            if before[place] == cells[place] {
+                continue;
+            }
+            if let Some(old) = table.id_of(&before[place]) {
+                self.remove_link(old, row.id, place)?;
+            }
+            if let Some(new) = table.id_of(&cells[place]) {
+                self.add_link(new, row.id, place)?;
+            }
         }
         let data = cell::join(cells.iter().map(AsRef::as_ref));
         self.transaction
             .prepare_cached("UPDATE row SET version = ?1, data = ?2 WHERE id = ?3")?
             .execute(params![version, data, row.id])?;
+        self.forget(table);
         self.record(
             table,
             Operation::Update,
-            Some((row.stamp(), &row.data)),
-            Some((Stamp { id: row.id, version }, &data)),
+            Some((row.stamp(), &before)),
+            Some((Stamp { id: row.id, version }, &cells)),
         );
         self.confirm(table, Operation::Update, named, Some(&before), Some(&cells))?;
         Ok(Found { id: row.id, version, data })
     }
 
-    /// Removes a row. Lookups that point to it are emptied (RemoveLink), unless one of them must not be empty.
+    /// Removes a row, and does to the rows that point to it what their relationships say.
     pub fn delete(&mut self, table: &Arc<Table>, row: &Found) -> Result<(), Refusal> {
         let mut cells = Vec::new();
         table.cells(&row.data, &mut cells);
         self.announce(table, Operation::Delete, &[], Some(&cells), None)?;
         let key = table.row_key(&cells);
+        self.followed.clear();
         if table.dialect == Dialect::Dataverse {
-            let target = table.primary_id.and_then(|at| table.id_of(&cells[at]));
-            if let Some(target) = target {
-                self.unlink(table, target, row.id)?;
+            if let Some(target) = table.primary_id.and_then(|at| table.id_of(&cells[at])) {
+                self.deleting.push(row.id);
+                let outcome = self.release(table, target);
+                self.deleting.pop();
+                outcome?;
             }
             let version = self.next();
             self.transaction
@@ -330,36 +350,65 @@ impl<'c> Session<'c> {
             }
         }
         self.transaction.prepare_cached("DELETE FROM row WHERE id = ?1")?.execute([row.id])?;
-        self.record(table, Operation::Delete, Some((row.stamp(), &row.data)), None);
+        self.forget(table);
+        self.record(table, Operation::Delete, Some((row.stamp(), &cells)), None);
         self.confirm(table, Operation::Delete, &[], Some(&cells), None)?;
         Ok(())
     }
 
-    fn unlink(&mut self, table: &Table, target: Uuid, own: i64) -> Result<(), Refusal> {
+    /// Settles what becomes of the rows that point to one that goes. Those that hold it are looked for first.
+    fn release(&mut self, table: &Table, target: Uuid) -> Result<(), Refusal> {
+        let mut settled = Vec::new();
         for (id, place) in store::links_to(&self.transaction, target, usize::MAX)? {
             let Some(referring) = self.catalogue.by_number(id >> PLACE_BITS).cloned() else { continue };
-            let Some(column) = referring.columns.get(place) else { continue };
-            let points_here = column.definition.targets.iter().any(|to| to.table == table.name());
-            if id == own || !points_here {
-                continue;
+            let relations = self.catalogue.relations_to(table.name());
+            let relation =
+                relations.iter().find(|relation| relation.column == place && relation.referencing == referring.name());
+            let Some(relation) = relation.filter(|_| !self.deleting.contains(&id)) else { continue };
+            if relation.on_delete == DeleteBehavior::Restrict {
+                let column = referring.columns[place].definition.name.clone();
+                return Err(Refusal::Referenced { table: referring.name().to_owned(), column });
             }
-            if column.definition.required {
-                return Err(Refusal::Referenced {
-                    table: referring.name().to_owned(),
-                    column: column.definition.name.clone(),
-                });
-            }
-            if let Some(row) = store::find_by_place(&self.transaction, id)? {
-                let mut cells = referring.owned_cells(&row.data);
-                cells[place] = Cow::Borrowed(cell::NULL);
-                self.update(&referring, &row, cells)?;
+            settled.push((referring, id, place, relation.on_delete));
+        }
+        for (referring, id, place, behavior) in settled {
+            // A row may be gone by now with another one.
+            let Some(row) = store::find_by_place(&self.transaction, id)? else { continue };
+            match behavior {
+                DeleteBehavior::Cascade => self.delete(&referring, &row)?,
+                DeleteBehavior::RemoveLink => {
+                    let mut cells = referring.borrowed_cells(&row.data);
+                    cells[place] = Cow::Borrowed(cell::NULL);
+                    self.update_named(&referring, &row, cells, &[place])?;
+                }
+                DeleteBehavior::NoCascade | DeleteBehavior::Restrict => {}
             }
         }
         Ok(())
     }
 
+    /// The id behind a link that was followed before in this change set.
+    pub fn followed(&self, link: &str) -> Option<Uuid> {
+        self.followed.get(link).copied()
+    }
+
+    pub fn follow(&mut self, link: &str, id: Uuid) {
+        /// A change set has at most a thousand operations, and a bulk message no limit.
+        const LINKS_MAX: usize = 10_000;
+        if self.followed.len() < LINKS_MAX {
+            self.followed.insert(link.to_owned(), id);
+        }
+    }
+
+    /// What is known of the platform's rows may be wrong after one of them is written.
+    fn forget(&mut self, table: &Table) {
+        if matches!(table.name(), platform::USER | platform::TEAM | platform::CURRENCY | platform::ORGANIZATION) {
+            self.known = system::Known::default();
+        }
+    }
+
     /// What the system itself makes of a row that is about to be written.
-    fn stamp(&self, table: &Table, cells: &mut [Cell], version: i64) {
+    fn stamp(&self, table: &Table, cells: &mut [Cow<'_, str>], version: i64) {
         for normaliser in self.normalisers.iter() {
             normaliser.apply(table, cells);
         }
@@ -394,108 +443,6 @@ impl<'c> Session<'c> {
             .execute(params![target.as_bytes().as_slice(), row, column_number(place)])?;
         Ok(())
     }
-
-    fn record(
-        &mut self,
-        table: &Arc<Table>,
-        operation: Operation,
-        before: Option<(Stamp, &str)>,
-        after: Option<(Stamp, &str)>,
-    ) {
-        if self.recorded && !table.is_bookkeeping {
-            let owned = |side: Option<(Stamp, &str)>| side.map(|(stamp, data)| (stamp, data.to_owned()));
-            self.applied.push(Applied {
-                table: Arc::clone(table),
-                operation,
-                before: owned(before),
-                after: owned(after),
-            });
-        }
-    }
-
-    /// Writes the records and commits; gives the counter from which the next session goes on.
-    pub fn commit(mut self) -> rusqlite::Result<i64> {
-        let change_set = Uuid::now_v7().to_string();
-        let applied = std::mem::take(&mut self.applied);
-        let feed = self.catalogue.by_set(CHANGES).cloned();
-        for change in &applied {
-            self.write_audit(change, &change_set)?;
-            if let Some(feed) = &feed {
-                self.write_feed(feed, change, &change_set, applied.len())?;
-            }
-        }
-        self.transaction
-            .prepare_cached("UPDATE setting SET value = ?1 WHERE name = 'counter'")?
-            .execute([self.counter])?;
-        self.transaction.commit()?;
-        Ok(self.counter)
-    }
-
-    fn write_audit(&self, change: &Applied, change_set: &str) -> rusqlite::Result<()> {
-        let table = &change.table;
-        let content = |side: &Option<(Stamp, String)>| side.as_ref().map(|(_, data)| content_hash(table, data));
-        let (before, after) = (content(&change.before), content(&change.after));
-        let mut cells = Vec::new();
-        let shown = change.after.as_ref().or(change.before.as_ref()).map_or("", |(_, data)| data);
-        table.cells(shown, &mut cells);
-        self.transaction
-            .prepare_cached(
-                "INSERT INTO audit(change_set, receipt, collection, key, operation, hash, equal)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            )?
-            .execute(params![
-                change_set,
-                self.receipt,
-                table.set(),
-                table.shown_key(&cells),
-                change.operation.name(),
-                after.as_deref().unwrap_or_default(),
-                change.operation == Operation::Update && before == after,
-            ])?;
-        Ok(())
-    }
-
-    fn write_feed(
-        &mut self,
-        feed: &Arc<Table>,
-        change: &Applied,
-        change_set: &str,
-        size: usize,
-    ) -> rusqlite::Result<()> {
-        let image = |side: &Option<(Stamp, String)>| {
-            side.as_ref().map_or_else(String::new, |(stamp, data)| {
-                let mut json = Vec::with_capacity(data.len() * 2);
-                render::write_stored(&mut json, &change.table, data, *stamp);
-                String::from_utf8(json).unwrap_or_default()
-            })
-        };
-        let (row, before) = match change.operation {
-            Operation::Delete => (image(&change.before), String::new()),
-            Operation::Create | Operation::Update => (image(&change.after), image(&change.before)),
-        };
-        let place = self.next();
-        let cells = [
-            place.to_string(),
-            cell::quoted(change_set),
-            size.to_string(),
-            cell::quoted(change.table.set()),
-            cell::quoted(change.operation.name()),
-            cell::quoted(&row),
-            cell::quoted(&before),
-            cell::quoted(self.receipt.as_deref().unwrap_or_default()),
-        ];
-        let id = (feed.number << PLACE_BITS) | place;
-        self.transaction
-            .prepare_cached("INSERT INTO row(id, key, version, number, data) VALUES (?1, ?2, ?3, ?4, ?5)")?
-            .execute(params![
-                id,
-                feed.row_key(&cells),
-                place,
-                feed.number,
-                cell::join(cells.iter().map(String::as_str))
-            ])?;
-        Ok(())
-    }
 }
 
 fn row_write<'a>(
@@ -510,7 +457,7 @@ fn row_write<'a>(
 }
 
 /// The columns that hold something.
-fn filled(cells: &[Cell]) -> Vec<usize> {
+fn filled(cells: &[Cow<'_, str>]) -> Vec<usize> {
     (0..cells.len()).filter(|&at| cells[at] != cell::NULL).collect()
 }
 
@@ -525,31 +472,7 @@ pub(crate) fn links<C: AsRef<str>>(catalogue: &Catalogue, table: &Table, cells: 
         let relations = catalogue.relations_of(table).to.iter();
         return relations.filter_map(|relation| Some((relation.number, relation.mark(table, cells)?))).collect();
     }
-    table
-        .columns
-        .iter()
-        .enumerate()
-        .filter(|(_, column)| column.linked)
-        .filter_map(|(place, _)| Some((place, table.id_of(&cells[place])?)))
-        .collect()
-}
-
-/// What is in a row, as far as people and other systems put it there.
-pub(crate) fn content_hash(table: &Table, data: &str) -> String {
-    let mut cells = Vec::new();
-    table.cells(data, &mut cells);
-    let mut hasher = Sha256::new();
-    for (at, (column, cell)) in table.columns.iter().zip(&cells).enumerate() {
-        if !table.server.is_stamp(at) {
-            hasher.update(column.label.as_bytes());
-            hasher.update(cell.as_bytes());
-            hasher.update(b",");
-        }
-    }
-    hasher.finalize().iter().take(16).fold(String::with_capacity(32), |mut hex, byte| {
-        hex.push_str(&format!("{byte:02x}"));
-        hex
-    })
+    table.linked.iter().filter_map(|&place| Some((place, table.id_of(&cells[place])?))).collect()
 }
 
 fn is_conflict(error: &rusqlite::Error) -> bool {

@@ -368,6 +368,11 @@ pub(crate) fn find(connection: &Connection, key: &[u8]) -> rusqlite::Result<Opti
         .optional()
 }
 
+/// Whether there is a row with this key.
+pub(crate) fn exists(connection: &Connection, key: &[u8]) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT 1 FROM row WHERE key = ?1")?.exists([key])
+}
+
 pub(crate) fn find_by_alternate(connection: &Connection, key: &[u8]) -> rusqlite::Result<Option<Found>> {
     connection
         .prepare_cached(

@@ -292,7 +292,7 @@ async fn a_deleted_row_leaves_empty_lookups_or_is_held() {
     let order = format!(r#"{{"orderid":"{}","account@odata.bind":"/accounts({})"}}"#, id(21), id(1));
     system.create("orders", &order).await;
     let held = system.send("DELETE", &format!("accounts({})", id(1)), "", "").await;
-    assert_eq!((held.status, held.code().as_str()), (400, "0x80040227"));
+    assert_eq!((held.status, held.code().as_str()), (405, "0x80040227"));
     let same = system.json(&format!("contacts({})", id(11))).await;
     assert_eq!(same["_parentcustomerid_value"], id(1).as_str());
     assert_eq!(same["versionnumber"], before["versionnumber"]);
@@ -387,33 +387,50 @@ async fn bulk_messages_are_all_or_nothing() {
     system.create("accounts", &account(1, "One")).await;
     let company = id(901);
     let key = |number: u32| format!("accounts(accountnumber='A{number}',_msdyn_company_value={company})");
-    for (action, targets, status, count) in [
+    let by_key = |number: u32, body: &str| format!(r#"{{"@odata.id":"{}",{body}}}"#, key(number));
+    let by_id = |number: u32, body: &str| format!(r#"{{"accountid":"{}",{body}}}"#, id(number));
+    for (action, targets, status, code, count) in [
+        ("CreateMultiple", vec![r#"{"name":"a"}"#.to_owned(), r#"{"name":"b"}"#.to_owned()], 200, "", 3),
         (
             "CreateMultiple",
-            r#"[{"name":"a"},{"name":"b","@odata.type":"Microsoft.Dynamics.CRM.account"}]"#.to_owned(),
-            200,
+            vec![r#"{"name":"a"}"#.to_owned(), r#"{"name":"12345678901"}"#.to_owned()],
+            400,
+            "0x80044331",
             3,
         ),
-        ("CreateMultiple", r#"[{"name":"a"},{"name":"12345678901"}]"#.to_owned(), 400, 3),
-        ("CreateMultiple", r#"[{"name":"a","@odata.type":"Microsoft.Dynamics.CRM.contact"}]"#.to_owned(), 400, 3),
-        ("UpdateMultiple", format!(r#"[{{"accountid":"{}","name":"Uno"}}]"#, id(1)), 204, 3),
-        ("UpdateMultiple", format!(r#"[{{"accountid":"{}","name":"x"}}]"#, id(99)), 404, 3),
-        (
-            "UpsertMultiple",
-            format!(r#"[{{"@odata.id":"{}","name":"x"}},{{"@odata.id":"{}","name":"y"}}]"#, key(1), key(2)),
-            204,
-            4,
-        ),
-        ("UpsertMultiple", format!(r#"[{{"accountid":"{}","name":"z"}}]"#, id(50)), 204, 5),
-        ("NoSuchMultiple", "[]".to_owned(), 404, 5),
+        ("CreateMultiple", vec![by_id(1, r#""name":"a""#)], 412, "0x80040237", 3),
+        ("UpdateMultiple", vec![by_id(1, r#""name":"Uno""#)], 204, "", 3),
+        ("UpdateMultiple", vec![by_id(1, r#""name":"x""#), by_id(99, r#""name":"x""#)], 404, "0x80040217", 3),
+        ("UpdateMultiple", vec![by_key(1, r#""name":"Un""#)], 204, "", 3),
+        ("UpdateMultiple", vec![r#"{"name":"x"}"#.to_owned()], 400, "0x80048d19", 3),
+        ("UpsertMultiple", vec![by_key(1, r#""name":"x""#), by_key(2, r#""name":"y""#)], 204, "", 4),
+        ("UpsertMultiple", vec![by_key(1, r#""name":"x","accountnumber":"A1""#)], 204, "", 4),
+        ("UpsertMultiple", vec![by_key(3, r#""name":"x","accountnumber":"A3""#)], 400, "0x80040203", 4),
+        ("UpsertMultiple", vec![by_key(1, r#""name":"z""#), by_key(3, r#""nosuch":1"#)], 400, "0x80048d19", 4),
+        ("UpsertMultiple", vec![by_id(50, r#""name":"z""#)], 204, "", 5),
+        ("DeleteMultiple", vec![by_id(50, r#""name":"z""#)], 501, "0x80040224", 5),
+        ("NoSuchMultiple", vec![], 404, "0x80060888", 5),
+        ("CreateMultiple", vec![], 200, "", 5),
     ] {
         let path = format!("accounts/Microsoft.Dynamics.CRM.{action}");
-        let reply = system.send("POST", &path, "", &format!(r#"{{"Targets":{targets}}}"#)).await;
-        assert_eq!(reply.status, status, "{action} {targets}: {}", reply.text);
-        assert_eq!(system.count("accounts").await, count, "{action} {targets}");
+        let typed = |target: &String| target.replacen('{', r#"{"@odata.type":"Microsoft.Dynamics.CRM.account","#, 1);
+        let body = format!(r#"{{"Targets":[{}]}}"#, targets.iter().map(typed).collect::<Vec<_>>().join(","));
+        let reply = system.send("POST", &path, "", &body).await;
+        assert_eq!((reply.status, reply.code().as_str()), (status, code), "{action} {targets:?}: {}", reply.text);
+        assert_eq!(system.count("accounts").await, count, "{action} {targets:?}");
         if action == "CreateMultiple" && status == 200 {
-            assert_eq!(reply.json()["Ids"].as_array().map(Vec::len), Some(2));
+            assert_eq!(reply.json()["Ids"].as_array().map(Vec::len), Some(targets.len()));
         }
+    }
+    for body in [
+        r#"{"Targets":[{"name":"a"}]}"#,
+        r#"{"Targets":[{"name":"a","@odata.type":"Microsoft.Dynamics.CRM.contact"}]}"#,
+        r#"{"Targets":{"name":"a"}}"#,
+        "{}",
+        "",
+    ] {
+        let reply = system.send("POST", "accounts/Microsoft.Dynamics.CRM.CreateMultiple", "", body).await;
+        assert_eq!((reply.status, reply.code().as_str()), (400, "0x80048d19"), "{body}: {}", reply.text);
     }
     assert_eq!(system.json(&key(1)).await["name"], "x");
 }

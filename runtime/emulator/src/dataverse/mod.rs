@@ -2,8 +2,11 @@
 //!
 //! Owns what the Web API says about rows; writing, metadata and change tracking have files of their own.
 
+mod bulk;
 mod delta;
 mod metadata;
+mod payload;
+mod references;
 pub(crate) mod system;
 mod write;
 
@@ -101,10 +104,7 @@ impl Locator {
         };
         let mut places = Vec::with_capacity(pairs.len());
         for (name, literal) in pairs {
-            let Some(at) = table.property(name) else {
-                let message = format!("The property '{name}' is not a key property of '{}'.", table.name());
-                return Err(error(400, BAD_QUERY, &message));
-            };
+            let Some(at) = table.property(name) else { return Err(no_such_key(table)) };
             places.push((at, literal));
         }
         if let [(at, Literal::Guid(id))] = places.as_slice()
@@ -115,9 +115,7 @@ impl Locator {
         let number = table.alternate_keys.iter().position(|(_, columns)| {
             columns.len() == places.len() && columns.iter().all(|column| places.iter().any(|(at, _)| at == column))
         });
-        let Some(number) = number else {
-            return Err(error(400, BAD_QUERY, "The specified key properties are not a key of the entity."));
-        };
+        let Some(number) = number else { return Err(no_such_key(table)) };
         let cells = table.alternate_keys[number]
             .1
             .iter()
@@ -150,6 +148,17 @@ impl Locator {
             Self::Alternate(..) => no_such_key_values(table),
         }
     }
+}
+
+/// What stands in the brackets is no key of the table ("Use an alternate key to reference a record").
+fn no_such_key(table: &Table) -> Response {
+    let name = table.name();
+    let message = format!(
+        "The key in the request URI is not valid for resource 'Microsoft.Dynamics.CRM.{name}'. Ensure that the names and \
+         number of key properties match the declared or alternate key properties for the resource \
+         'Microsoft.Dynamics.CRM.{name}'."
+    );
+    error(400, BAD_QUERY, &message)
 }
 
 fn no_such_key_values(table: &Table) -> Response {

@@ -2,6 +2,7 @@
 //!
 //! Owns the changes; works on cells and knows no table but by its set and column names.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
 use rust_decimal::{Decimal, RoundingStrategy};
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::FaultAction;
 use crate::catalogue::Table;
-use crate::cell::{self, Cell};
+use crate::cell;
 
 /// How a value is changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,14 +45,14 @@ impl Normaliser {
     }
 
     /// Changes the cell of its column in a row that is about to be written.
-    pub fn apply(&self, table: &Table, cells: &mut [Cell]) {
+    pub fn apply(&self, table: &Table, cells: &mut [Cow<'_, str>]) {
         if self.set != table.set() {
             return;
         }
         if let Some(at) = table.property(&self.column)
             && let Some(changed) = self.how.of(&cells[at])
         {
-            cells[at] = Cell::Owned(changed);
+            cells[at] = Cow::Owned(changed);
         }
     }
 }

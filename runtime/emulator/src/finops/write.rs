@@ -331,6 +331,11 @@ fn refused<C: AsRef<str>>(table: &Table, cells: &[C], refusal: &Refusal) -> Resp
             infolog.error(&format!("The record cannot be deleted while records of {other} refer to it in {column}."));
             infolog.delete_refusal(table)
         }
+        Refusal::Status { status, .. } => {
+            let mut infolog = Infolog::default();
+            infolog.error(&format!("{status} is no status that the record can have."));
+            infolog.refusal(table)
+        }
         Refusal::Observed(response) => response.as_ref().clone(),
         Refusal::Store(error) => failed(error),
     }
