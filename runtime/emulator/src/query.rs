@@ -210,7 +210,7 @@ fn each_property<'a>(expression: &'a Expression, each: &mut dyn FnMut(&'a str)) 
     }
 }
 
-/// `CustomerAccount eq 'US*'` (F&O): a star at an end stands for anything.
+/// `CustomerAccount eq 'US*'` (F&O): a star stands for anything.
 fn with_wildcards(expression: &mut Expression) {
     match expression {
         Expression::And(all) | Expression::Or(all) => all.iter_mut().for_each(with_wildcards),
@@ -222,17 +222,11 @@ fn with_wildcards(expression: &mut Expression) {
                 Comparison::NotEqual => true,
                 _ => return,
             };
-            let part = text.trim_matches('*');
-            if part.len() == text.len() {
+            if !text.contains('*') {
                 return;
             }
-            let function = match (text.starts_with('*'), text.ends_with('*')) {
-                (true, true) => TextFunction::Contains,
-                (true, false) => TextFunction::EndsWith,
-                (false, _) => TextFunction::StartsWith,
-            };
-            let part = Operand::Literal(Literal::text(part));
-            let call = Expression::Text { function, operand: left.clone(), part };
+            let part = Operand::Literal(Literal::text(text.as_str()));
+            let call = Expression::Text { function: TextFunction::Like, operand: left.clone(), part };
             *expression = if is_negated { Expression::Not(Box::new(call)) } else { call };
         }
         Expression::In { .. } | Expression::Text { .. } | Expression::Boolean(_) => {}

@@ -56,6 +56,8 @@ pub enum TextFunction {
     Contains,
     StartsWith,
     EndsWith,
+    /// The whole text, with `*` for any characters: what a star inside a value means to F&O. No grammar has it.
+    Like,
 }
 
 /// A filter that cannot be read.
@@ -126,6 +128,7 @@ fn evaluate(expression: &Expression, property: &dyn Fn(&str) -> Literal) -> Opti
             Some(match function {
                 TextFunction::Contains => whole.contains(&part),
                 TextFunction::StartsWith => whole.starts_with(&part),
+                TextFunction::Like => is_like(whole.trim_end_matches(' '), part.trim_end_matches(' ')),
                 TextFunction::EndsWith => whole.trim_end_matches(' ').ends_with(part.trim_end_matches(' ')),
             })
         }
@@ -143,6 +146,22 @@ impl Operand {
             Self::Literal(literal) => Cow::Borrowed(literal),
         }
     }
+}
+
+/// Whether a text is what a pattern describes.
+fn is_like(text: &str, pattern: &str) -> bool {
+    let mut pieces = pattern.split('*');
+    let first = pieces.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let Some(last) = pieces.next_back() else { return rest.is_empty() };
+    // Every piece where it first fits: what comes later only gains by that.
+    for piece in pieces {
+        match rest.find(piece) {
+            Some(at) => rest = &rest[at + piece.len()..],
+            None => return false,
+        }
+    }
+    rest.len() >= last.len() && rest.ends_with(last)
 }
 
 /// Null equals null alone and is neither greater nor less than anything (OData 4.01, 5.1.1.1).
@@ -375,6 +394,28 @@ mod tests {
                 format!("[{function:?} {} {}]", operand(left), operand(part))
             }
             Expression::Boolean(left) => format!("[{}]", operand(left)),
+        }
+    }
+
+    #[test]
+    fn patterns_fit_whole_texts() {
+        for (text, pattern, wanted) in [
+            ("abc", "abc", true),
+            ("abc", "ab", false),
+            ("abc", "a*", true),
+            ("abc", "*c", true),
+            ("abc", "*b*", true),
+            ("abc", "a*c", true),
+            ("ab", "ab*b", false),
+            ("aXbYbc", "a*b*c", true),
+            ("aba", "ab*ba", false),
+            ("", "*", true),
+            ("", "", true),
+            ("x", "", false),
+            ("äöü", "*ö*", true),
+            ("abcabc", "*abc", true),
+        ] {
+            assert_eq!(is_like(text, pattern), wanted, "{text} {pattern}");
         }
     }
 

@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
+use dualwright_odata::Literal;
 use dualwright_odata::batch::Response;
-use dualwright_odata::filter::{self, Comparison, Expression, Operand};
-use dualwright_odata::{Literal, filter::TextFunction};
+use dualwright_odata::filter::{self, Comparison, Expression, Operand, TextFunction};
 
 use super::refusal::{self, bad_query};
 use crate::catalogue::{Catalogue, Table};
@@ -83,6 +83,7 @@ impl Check<'_> {
                     TextFunction::Contains => "contains",
                     TextFunction::StartsWith => "startswith",
                     TextFunction::EndsWith => "endswith",
+                    TextFunction::Like => "like",
                 };
                 Err(unknown_function(name))
             }
@@ -161,10 +162,8 @@ impl Check<'_> {
             Literal::Enum { type_name, member } => {
                 let short = type_name.strip_prefix(super::NAMESPACE).and_then(|rest| rest.strip_prefix('.'));
                 let members = short.and_then(|name| self.catalogue.enums.get(name));
-                let is_member = members.is_some_and(|members| {
-                    let number = member.parse::<i64>().ok();
-                    members.iter().any(|one| one.name.eq_ignore_ascii_case(member) || Some(one.value) == number)
-                });
+                let is_member =
+                    members.is_some_and(|members| members.iter().any(|one| one.name.eq_ignore_ascii_case(member)));
                 if !is_member {
                     return Err(bad_query(&format!(
                         "The string '{type_name}'{member}'' is not a valid enumeration type constant."

@@ -8,6 +8,8 @@ mod caller;
 mod company;
 mod condition;
 pub(crate) mod expand;
+#[cfg(test)]
+mod fuzz;
 mod key;
 mod metadata;
 pub(crate) mod package;
