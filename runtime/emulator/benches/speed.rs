@@ -6,6 +6,8 @@
 mod bulk;
 #[path = "../tests/common/mod.rs"]
 mod common;
+#[path = "measure/pages.rs"]
+mod pages;
 
 use std::time::Instant;
 
@@ -29,6 +31,9 @@ async fn main() {
         measure(&system, dialect).await;
         system.end().await;
         std::fs::remove_dir_all(&folder).expect("removes its folder");
+    }
+    for dialect in [Dialect::Finops, Dialect::Dataverse] {
+        pages::measure(dialect).await;
     }
 }
 

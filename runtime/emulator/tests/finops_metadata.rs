@@ -147,6 +147,19 @@ async fn the_service_is_described_for_strict_readers() {
         }
     }
 
+    for action in schema.all("Action") {
+        let mut parameters = action.all("Parameter");
+        let bound = parameters.next().expect("what it is bound to");
+        let of = bound
+            .get("Type")
+            .strip_prefix("Collection(")
+            .and_then(|rest| rest.strip_suffix(')'))
+            .expect("a collection");
+        assert!(types.contains_key(of.strip_prefix(&format!("{namespace}.")).expect("a type of this schema")));
+        assert!(parameters.all(|one| one.get("Type").starts_with("Edm.")), "{}", action.get("Name"));
+    }
+    assert!(schema.all("Action").any(|one| one.get("Name") == "GetExecutionSummaryStatus"));
+
     // What stands in it.
     let customer = types["CustomerV3"];
     let keys = customer.only("Key").all("PropertyRef").map(|part| part.get("Name")).collect::<Vec<_>>();
@@ -202,8 +215,8 @@ async fn lists_of_entities_are_queried() {
             "SalesOrderHeaderV2 SalesOrderLine",
         ),
         ("PublicEntities?$filter=startswith(Name,'Sales')&$top=1&$skip=1", "SalesOrderLine"),
-        ("PublicEnumerations", "DirPartyType NoYes"),
-        ("PublicEnumerations?$filter=Name ne 'NoYes'", "DirPartyType"),
+        ("PublicEnumerations?$filter=startswith(Name,'N') or startswith(Name,'Dir')", "DirPartyType NoYes"),
+        ("PublicEnumerations?$filter=Name eq 'noyes'", "NoYes"),
     ] {
         let reply = system.get(&format!("/metadata/{}", query.replace(' ', "%20"))).await;
         assert_eq!(reply.status, 200, "{query}: {}", reply.text);
@@ -297,6 +310,11 @@ async fn an_entity_is_described_whole() {
             "SalesOrders SalesOrderHeaderV2 Multiple CustomerAccount=OrderingCustomerAccountNumber,dataAreaId=dataAreaId",
         ]
     );
+    let groups = system.json("/metadata/PublicEntities('DataManagementDefinitionGroup')").await;
+    let actions = groups["Actions"].as_array().expect("list");
+    let status = actions.iter().find(|one| one["Name"] == "GetExecutionSummaryStatus").expect("the action");
+    assert_eq!(status["BindingKind"], "BoundToEntitySet");
+    assert_eq!(status["Parameters"][0]["Type"]["TypeName"], "Edm.String");
     let members = system.json("/metadata/PublicEnumerations('DirPartyType')").await;
     assert_eq!(members["Members"][1]["Name"], "Person");
     assert_eq!(

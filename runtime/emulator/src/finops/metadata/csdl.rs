@@ -12,6 +12,7 @@ use crate::catalogue::{Catalogue, Column, Table};
 use crate::definition::ColumnKind;
 use crate::exchange;
 use crate::finops::NAMESPACE;
+use crate::finops::package::described;
 use crate::finops::refusal::type_name;
 use crate::finops::write::is_read_only;
 use crate::relation::{Relation, Way};
@@ -38,6 +39,7 @@ pub(in crate::finops) fn csdl(catalogue: &Catalogue) -> Response {
     for table in catalogue.tables() {
         entity_type(&mut xml, catalogue, table);
     }
+    actions(&mut xml, catalogue);
     xml.push_str("<EntityContainer Name=\"Resources\">");
     for table in catalogue.tables() {
         let _ = write!(xml, "<EntitySet Name=\"{}\" EntityType=\"{}\"", table.set(), type_name(table.name()));
@@ -61,6 +63,28 @@ pub(in crate::finops) fn csdl(catalogue: &Catalogue) -> Response {
     response.headers.push(("Content-Type".into(), "application/xml".into()));
     response.body = xml.into_bytes();
     response
+}
+
+/// Actions are bound to a collection: they are posted to a set.
+fn actions(xml: &mut String, catalogue: &Catalogue) {
+    let (set, actions) = described();
+    let Some(table) = catalogue.by_set(set) else { return };
+    for action in actions {
+        let _ = write!(
+            xml,
+            "<Action Name=\"{}\" IsBound=\"true\"><Parameter Name=\"{}\" Type=\"Collection({})\"/>",
+            action.name,
+            table.name(),
+            type_name(table.name())
+        );
+        for (name, of) in action.parameters {
+            let _ = write!(xml, "<Parameter Name=\"{name}\" Type=\"{of}\"/>");
+        }
+        if let Some(of) = action.returns {
+            let _ = write!(xml, "<ReturnType Type=\"{of}\"/>");
+        }
+        xml.push_str("</Action>");
+    }
 }
 
 fn entity_type(xml: &mut String, catalogue: &Catalogue, table: &Table) {

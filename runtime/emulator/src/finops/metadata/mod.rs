@@ -14,6 +14,7 @@ use dualwright_odata::filter;
 use dualwright_odata::url::{Key, Resource, Segment};
 use serde_json::{Map, Value, json};
 
+use super::package::described;
 use super::read::{number, resource};
 use super::refusal::{self, bad_query, entity_label, entity_name, field_label, nothing_at, type_name};
 use super::write::is_read_only;
@@ -269,8 +270,36 @@ fn public_entity(catalogue: &Catalogue, table: &Arc<Table>) -> Value {
         "Properties": properties,
         "NavigationProperties": navigation_properties(catalogue, table),
         "PropertyGroups": [],
-        "Actions": [],
+        "Actions": actions(table),
     })
+}
+
+fn actions(table: &Table) -> Vec<Value> {
+    let (set, actions) = described();
+    if set != table.set() {
+        return Vec::new();
+    }
+    let of = |name: &str| {
+        let element = name.strip_prefix("Collection(").and_then(|rest| rest.strip_suffix(')'));
+        json!({"TypeName": element.unwrap_or(name), "IsCollection": element.is_some()})
+    };
+    actions
+        .into_iter()
+        .map(|action| {
+            let parameters = action
+                .parameters
+                .iter()
+                .map(|(name, kind)| json!({"Name": name, "Type": of(kind)}))
+                .collect::<Vec<_>>();
+            json!({
+                "Name": action.name,
+                "BindingKind": "BoundToEntitySet",
+                "FieldLookup": null,
+                "Parameters": parameters,
+                "ReturnType": action.returns.map(of),
+            })
+        })
+        .collect()
 }
 
 fn navigation_properties(catalogue: &Catalogue, table: &Table) -> Vec<Value> {

@@ -94,6 +94,39 @@ const ACTIONS: &[(&str, &[(&str, Type)])] = &[
     ("ResetVersionToken", &[("definitionGroupId", Text), ("entityName", Text), ("sourceName", Text)]),
 ];
 
+/// What one action looks like from outside, with the types of the protocol.
+pub(crate) struct Described {
+    pub name: &'static str,
+    pub parameters: Vec<(&'static str, &'static str)>,
+    /// What it answers, if anything.
+    pub returns: Option<&'static str>,
+}
+
+/// The set whose rows the actions are bound to, and all of them.
+pub(crate) fn described() -> (&'static str, Vec<Described>) {
+    let one = |(name, parameters): &(&'static str, &'static [(&'static str, Type)])| Described {
+        name,
+        parameters: parameters
+            .iter()
+            .map(|(name, kind)| {
+                let of = match kind {
+                    Text => "Edm.String",
+                    Boolean => "Edm.Boolean",
+                    Number => "Edm.Int32",
+                };
+                (*name, of)
+            })
+            .collect(),
+        returns: match *name {
+            "InitializeDataManagement" | "InitializeDataManagementAsync" => None,
+            "GenerateImportTargetErrorKeysFile" => Some("Edm.Boolean"),
+            "GetEntityExecutionSummaryStatusList" => Some("Collection(Edm.String)"),
+            _ => Some("Edm.String"),
+        },
+    };
+    (PROJECTS, ACTIONS.iter().map(one).collect())
+}
+
 /// Carries an action out.
 pub(crate) fn act(site: &Site, session: &mut Session<'_>, request: &Request, name: &str) -> Result<Response, Response> {
     if request.method != "POST" {

@@ -32,7 +32,7 @@ use crate::store::{self, Store};
 use crate::{body, cell};
 
 use super::refusal::entity_name as target_name;
-pub(crate) use action::{act, action_of};
+pub(crate) use action::{act, action_of, described};
 pub(crate) use blob::{answer as answer_blob, is_blob};
 pub(crate) use execution::interrupt;
 pub(crate) use job::{Jobs, may_begin_job, own_route, run, turn};
