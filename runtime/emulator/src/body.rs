@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::catalogue::Table;
-use crate::cell;
+use crate::cell::{self, Cell};
 use crate::session::{Refusal, Session};
 use crate::store;
 
@@ -61,6 +61,11 @@ impl<'de: 'a, 'a> serde::Deserialize<'de> for Members<'a> {
     }
 }
 
+/// The column that a seed names: as on the wire, or a lookup by its own name.
+pub(crate) fn seeded_column(table: &Table, name: &str) -> Option<usize> {
+    table.property(name).or_else(|| table.columns.iter().position(|column| column.definition.name == name))
+}
+
 /// Adds a row, or changes the row with its key.
 pub(crate) fn seed(session: &mut Session<'_>, table: &Arc<Table>, row: &Map<String, Value>) -> anyhow::Result<()> {
     let mut given = Vec::with_capacity(row.len());
@@ -68,13 +73,19 @@ pub(crate) fn seed(session: &mut Session<'_>, table: &Arc<Table>, row: &Map<Stri
         if name.starts_with('@') {
             continue;
         }
-        let at = table
-            .property(name)
-            .or_else(|| table.columns.iter().position(|column| column.definition.name == *name))
-            .with_context(|| format!("{} has no column {name}", table.name()))?;
+        let at = seeded_column(table, name).with_context(|| format!("{} has no column {name}", table.name()))?;
         let cell = table.parse(at, &value.to_string()).map_err(|unfit| anyhow!("{name}: {unfit:?}"))?;
         given.push((at, cell));
     }
+    seed_cells(session, table, given)
+}
+
+/// [`seed`], of cells that fit their columns.
+pub(crate) fn seed_cells(
+    session: &mut Session<'_>,
+    table: &Arc<Table>,
+    given: Vec<(usize, Cell)>,
+) -> anyhow::Result<()> {
     let mut cells = table.empty_row();
     for (at, cell) in &given {
         cells[*at] = cell.clone();

@@ -25,6 +25,8 @@ mod redefine;
 mod relation;
 mod render;
 mod requests;
+mod schema;
+mod seed;
 mod server;
 mod session;
 mod store;
@@ -47,6 +49,8 @@ pub use definition::{
 pub use fault::{FaultAction, FaultMatch, FaultPlan, FaultRates, FaultRule, Normalisation, RandomFaults, RetryAfter};
 pub use finops::{Priority, ResourceLevel, ThrottleSettings};
 pub use requests::RequestEntry;
+pub use schema::read_schema;
+pub use seed::{SeedPlan, SeedReport};
 pub use tls::{TlsIdentity, ca_path};
 pub use token::{TokenCheck, TokenClient};
 

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::clock::Clock;
 use crate::fault::FaultPlan;
+use crate::seed::SeedPlan;
 use crate::{Dialect, Inner, audit, dataverse, exchange, finops, page};
 
 pub(crate) const ROOT: &str = "/_emulator";
@@ -50,6 +51,12 @@ pub(crate) fn route(inner: &Inner, path: &str, request: &Request) -> Response {
             inner.faults.clear();
             exchange::no_content(204)
         }
+        ("POST", "/seed") => match SeedPlan::from_json("the request", &String::from_utf8_lossy(&request.body))
+            .and_then(|plan| plan.apply(inner))
+        {
+            Ok(report) => exchange::json(200, serde_json::to_vec(&report).unwrap_or_default()),
+            Err(error) => refuse(400, format!("{error:#}")),
+        },
         ("GET", "/clock") => exchange::json(200, clock_state(&inner.clock)),
         ("POST", "/clock") => match serde_json::from_slice::<ClockChange>(&request.body) {
             Ok(change) => {
