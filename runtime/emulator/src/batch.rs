@@ -11,6 +11,7 @@ use dualwright_odata::batch::{self, BatchError, Item, Request, Response, header}
 use rusqlite::Connection;
 use uuid::Uuid;
 
+use crate::dataverse::roles::Caller;
 use crate::exchange::preference;
 use crate::fault::FaultAction;
 use crate::observe::Observer;
@@ -27,8 +28,9 @@ pub(crate) struct Site {
     /// The company in which the caller works (F&O).
     pub company: String,
     /// The client that the caller's token was given to; none where nobody needs a token.
-    #[expect(dead_code, reason = "who a client is comes with the roles")]
     pub caller: Option<Arc<str>>,
+    /// The user who that is (Dataverse).
+    pub user: Option<Arc<Caller>>,
 }
 
 /// Rows that operations of a change set wrote, by Content-ID: `accounts(6a8f…)`.
@@ -59,7 +61,10 @@ pub(crate) fn error(dialect: Dialect, status: u16, code: &str, message: &str) ->
 
 fn read(inner: &Inner, site: &Site, connection: &Connection, request: &Request) -> Response {
     match inner.store.dialect {
-        Dialect::Dataverse => dataverse::read(&inner.store, site, connection, request),
+        Dialect::Dataverse => match dataverse::site_of(inner, site, request) {
+            Ok(site) => dataverse::read(&inner.store, &site, connection, request),
+            Err(refusal) => refusal,
+        },
         Dialect::Finops => finops::read(&inner.store, site, connection, request),
     }
 }
@@ -72,27 +77,59 @@ pub(crate) fn write(
     references: &References,
     request: &Request,
 ) -> (Response, Option<String>) {
-    let observers = observers(inner, request);
-    if observers.iter().any(|observer| observer.takes_messages()) && request.body.len() > MESSAGE_BYTES_MAX {
-        let size = request.body.len() / (1024 * 1024);
-        let message = format!("Message size exceeded when sending context to Sandbox. Message size: {size} MB");
-        return (error(inner.store.dialect, 400, "0x80040216", &message), None);
-    }
-    session.observed_by(observers);
     match inner.store.dialect {
-        Dialect::Dataverse => dataverse::write(site, session, references, request),
-        Dialect::Finops => finops::write(&inner.finops, site, session, references, request),
+        Dialect::Dataverse => {
+            let observed = dataverse::site_of(inner, site, request).and_then(|site| {
+                let observers = dataverse::observers(inner, &site, request)?;
+                observe(Dialect::Dataverse, session, observers, request)?;
+                Ok(site)
+            });
+            match observed {
+                Ok(site) => {
+                    session.caller = site.user.as_ref().map(|user| user.in_session()).unwrap_or_default();
+                    dataverse::write(&site, session, references, request)
+                }
+                Err(refusal) => (refusal, None),
+            }
+        }
+        Dialect::Finops => {
+            if let Err(refusal) = observe(Dialect::Finops, session, finops::observers(inner), request) {
+                return (refusal, None);
+            }
+            finops::write(&inner.finops, site, session, references, request)
+        }
     }
 }
 
 /// The largest message that is handed to steps: 116.85 MB. Without a step for it a larger one is written.
 const MESSAGE_BYTES_MAX: usize = 116_850 * 1024 * 1024 / 1000;
 
-/// Who has a say in the row writes of one operation.
-fn observers(inner: &Inner, _request: &Request) -> Vec<Box<dyn Observer>> {
-    match inner.store.dialect {
-        Dialect::Dataverse => Vec::new(),
-        Dialect::Finops => finops::observers(inner),
+/// Lets these have a say in what an operation writes, unless its message is more than they take.
+fn observe(
+    dialect: Dialect,
+    session: &mut Session<'_>,
+    observers: Vec<Box<dyn Observer>>,
+    request: &Request,
+) -> Result<(), Response> {
+    if observers.iter().any(|observer| observer.takes_messages()) && request.body.len() > MESSAGE_BYTES_MAX {
+        let size = request.body.len() / (1024 * 1024);
+        let message = format!("Message size exceeded when sending context to Sandbox. Message size: {size} MB");
+        return Err(error(dialect, 400, "0x80040216", &message));
+    }
+    session.observed_by(observers);
+    Ok(())
+}
+
+/// Answers a request: one operation, or a batch of them.
+pub(crate) fn answer(inner: &Inner, site: &Site, request: &Request) -> Response {
+    let path = request.url.split('?').next().unwrap_or_default();
+    if !path.get(site.root.len()..).is_some_and(|rest| rest.eq_ignore_ascii_case("/$batch")) {
+        return alone(inner, site, request);
+    }
+    if request.method == "POST" {
+        whole(inner, site, request)
+    } else {
+        error(inner.store.dialect, 405, "0x80060888", "A batch has to be posted.")
     }
 }
 

@@ -73,6 +73,8 @@ pub(crate) struct Table {
     pub linked: Vec<usize>,
     /// Amounts of money, each with the column that holds it in the base currency (Dataverse).
     pub amounts: Vec<(usize, usize)>,
+    /// Something is compiled from its rows, and is made anew after they changed.
+    pub is_configuration: bool,
     /// The column whose value is the row's own place, so that its order is the order of rows.
     pub clustered: Option<usize>,
 }
@@ -306,6 +308,7 @@ impl Table {
             server,
             is_bookkeeping: LINK_PACKAGE.contains(&definition.set.as_str())
                 || DATA_MANAGEMENT.contains(&definition.set.as_str()),
+            is_configuration: dialect == Dialect::Dataverse && crate::dataverse::is_configuration(&definition.name),
             clustered: (definition.set == CHANGES).then(|| index("ControlNumber")).flatten(),
             definition,
             columns,
@@ -323,6 +326,11 @@ impl Table {
     /// The column behind a property on the wire.
     pub fn property(&self, name: &str) -> Option<usize> {
         self.by_property.get(name).copied()
+    }
+
+    /// The column behind a property that may be read.
+    pub fn readable(&self, name: &str) -> Option<usize> {
+        self.property(name).filter(|at| !self.columns[*at].definition.secret)
     }
 
     /// The lookup column behind a navigation property, and the table it points to: the first of them when there are

@@ -139,6 +139,9 @@ pub struct ColumnDefinition {
     /// What the time of day of a datetime column means (Dataverse).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behavior: Option<DateBehavior>,
+    /// It can be written, and never read (Dataverse).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub secret: bool,
     /// Only when a row is created it may be given (Dataverse).
     #[serde(default, skip_serializing_if = "is_false")]
     pub create_only: bool,

@@ -7,6 +7,7 @@
 mod audit;
 mod batch;
 mod body;
+mod cached;
 mod catalogue;
 mod cell;
 mod clock;
@@ -20,6 +21,7 @@ mod finops;
 mod observe;
 mod own;
 mod page;
+mod post;
 mod query;
 mod redefine;
 mod relation;
@@ -42,12 +44,14 @@ use serde_json::{Map, Value};
 
 pub use audit::AuditEntry;
 pub use clock::Clock;
+pub use dataverse::LimitSettings;
 pub use definition::{
     ColumnDefinition, ColumnKind, ColumnPair, DateBehavior, DeleteBehavior, EnumDefinition, KeyDefinition,
     NumberSequenceDefinition, OptionDefinition, Ownership, TableDefinition, TableFile, TargetDefinition, read_tables,
 };
 pub use fault::{FaultAction, FaultMatch, FaultPlan, FaultRates, FaultRule, Normalisation, RandomFaults, RetryAfter};
 pub use finops::{Priority, ResourceLevel, ThrottleSettings};
+pub use post::PostSettings;
 pub use requests::RequestEntry;
 pub use schema::read_schema;
 pub use seed::{SeedPlan, SeedReport};
@@ -94,6 +98,9 @@ pub(crate) struct Inner {
     pub requests: requests::Requests,
     /// What an F&O keeps beside its rows.
     pub finops: finops::State,
+    pub post: Arc<post::Post>,
+    /// What a Dataverse keeps beside its rows.
+    pub dataverse: dataverse::Environment,
 }
 
 impl Emulator {
@@ -107,12 +114,22 @@ impl Emulator {
     pub fn open_with_clock(dialect: Dialect, store: Option<&Path>, clock: Clock) -> anyhow::Result<Self> {
         let faults = Arc::new(fault::Faults::new(dialect));
         let store = store::Store::open(dialect, store, clock.clone(), Arc::clone(&faults))?;
-        let requests = requests::Requests::default();
-        let emulator =
-            Self { inner: Arc::new(Inner { store, clock, faults, requests, finops: finops::State::default() }) };
+        let post = Arc::new(post::Post::open(&store)?);
+        let inner = Inner {
+            store,
+            clock,
+            faults,
+            requests: requests::Requests::default(),
+            finops: finops::State::default(),
+            post,
+            dataverse: dataverse::Environment::default(),
+        };
+        let emulator = Self { inner: Arc::new(inner) };
         emulator.define(&catalogue::link_package(dialect))?;
         if dialect == Dialect::Dataverse {
             emulator.define(&dataverse::system::tables())?;
+            emulator.define(&dataverse::roles::tables()?)?;
+            emulator.define(&dataverse::steps::tables()?)?;
         }
         Ok(emulator)
     }
@@ -164,6 +181,27 @@ impl Emulator {
         }
         self.inner.store.set_setting("founded", 1)?;
         Ok(())
+    }
+
+    /// How outgoing requests reach their endpoints; kept in the store.
+    pub fn set_post(&self, settings: PostSettings) -> anyhow::Result<()> {
+        self.inner.post.set(&self.inner.store, settings)
+    }
+
+    /// Service protection (Dataverse). Off until it is set.
+    pub fn set_limits(&self, settings: LimitSettings) {
+        self.inner.dataverse.limits.set(settings);
+    }
+
+    #[must_use]
+    pub fn limits(&self) -> LimitSettings {
+        self.inner.dataverse.limits.settings()
+    }
+
+    /// Adds the applications of Dual-write as users, so that a link finds what it needs (Dataverse). From then on every
+    /// other application has to be a user too.
+    pub fn add_dual_write_users(&self) -> anyhow::Result<()> {
+        dataverse::add_dual_write_users(&self.inner)
     }
 
     /// All rows of a set as they would be read, in the order in which they were added.
@@ -255,6 +293,9 @@ impl Emulator {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> anyhow::Result<()> {
         self.found()?;
+        if self.dialect() == Dialect::Dataverse {
+            dataverse::prepare(&self.inner)?;
+        }
         server::serve(Arc::clone(&self.inner), options, listener, shutdown).await
     }
 }

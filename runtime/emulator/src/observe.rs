@@ -35,7 +35,6 @@ pub(crate) enum Right {
 
 /// One question of whether the caller may.
 #[derive(Debug, Clone, Copy)]
-#[cfg_attr(not(test), expect(dead_code, reason = "no observer is registered yet"))]
 pub(crate) struct Access<'a> {
     pub table: &'a Arc<Table>,
     pub right: Right,
@@ -45,7 +44,6 @@ pub(crate) struct Access<'a> {
 
 /// One row write.
 #[derive(Debug, Clone, Copy)]
-#[cfg_attr(not(test), expect(dead_code, reason = "no observer is registered yet"))]
 pub(crate) struct RowWrite<'a> {
     pub table: &'a Arc<Table>,
     pub operation: Operation,

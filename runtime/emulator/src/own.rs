@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::clock::Clock;
 use crate::fault::FaultPlan;
 use crate::seed::SeedPlan;
-use crate::{Dialect, Inner, audit, dataverse, exchange, finops, page};
+use crate::{Dialect, Inner, audit, dataverse, exchange, finops, page, post};
 
 pub(crate) const ROOT: &str = "/_emulator";
 
@@ -65,6 +65,16 @@ pub(crate) fn route(inner: &Inner, path: &str, request: &Request) -> Response {
             }
             Err(error) => refuse(400, error.to_string()),
         },
+        (_, "/post") => post::route(inner, request),
+        (_, "/limits") if inner.store.dialect == Dialect::Dataverse => {
+            inner.dataverse.limits.route(inner.clock.steady(), request)
+        }
+        ("POST", "/dual-write-users") if inner.store.dialect == Dialect::Dataverse => {
+            match dataverse::add_dual_write_users(inner) {
+                Ok(()) => exchange::no_content(204),
+                Err(error) => refuse(500, format!("{error:#}")),
+            }
+        }
         ("POST", "/expire-delta-links") => match dataverse::expire_links(&inner.store) {
             Ok(()) => exchange::no_content(204),
             Err(error) => refuse(500, error.to_string()),

@@ -86,7 +86,7 @@ pub(crate) fn select(table: &Table, names: &[&str]) -> Result<Option<Vec<usize>>
     let mut columns = Vec::with_capacity(names.len() + 1);
     for name in names {
         // A lookup may be selected by its navigation property; what comes is its value.
-        let at = table.property(name).or_else(|| table.navigation(name).map(|(at, _)| at));
+        let at = table.readable(name).or_else(|| table.navigation(name).map(|(at, _)| at));
         let at = at.ok_or_else(|| QueryError::Property((*name).to_owned()))?;
         if !columns.contains(&at) {
             columns.push(at);
@@ -157,7 +157,7 @@ impl Path {
         let mut parts = name.split('/').peekable();
         while let Some(part) = parts.next() {
             if parts.peek().is_none() {
-                let column = table.property(part)?;
+                let column = table.readable(part)?;
                 return Some(Self { hops, column, kind: table.columns[column].definition.kind });
             }
             let (column, target) = table.navigation(part)?;

@@ -96,7 +96,7 @@ pub(crate) fn write_stored(out: &mut Vec<u8>, table: &Table, data: &str, stamp: 
     let mut cells = Vec::with_capacity(table.columns.len());
     table.cells(data, &mut cells);
     open(out, table, stamp);
-    for (column, cell) in table.columns.iter().zip(&cells) {
+    for (column, cell) in table.columns.iter().zip(&cells).filter(|(column, _)| !column.definition.secret) {
         push(out, &column.label, cell);
     }
     out.push(b'}');
@@ -155,6 +155,9 @@ pub(crate) fn write_row(
 
 fn write_column(out: &mut Vec<u8>, around: Surroundings<'_>, table: &Table, at: usize, cell: &str, annotations: bool) {
     let column = &table.columns[at];
+    if column.definition.secret {
+        return;
+    }
     if annotations && cell != cell::NULL {
         let mut annotate = |name: &str, value: &str| {
             push(out, &format!("\"{}@{name}\":", column.property), &cell::quoted(value));

@@ -22,7 +22,7 @@ use crate::connection::{Entrance, Peer};
 use crate::fault::FaultAction;
 use crate::requests::{RequestEntry, shown_url};
 use crate::token::Tokens;
-use crate::{Dialect, Inner, ServeOptions, dataverse, edge, exchange, finops, own};
+use crate::{Dialect, Inner, ServeOptions, dataverse, edge, exchange, finops, own, post};
 
 /// Requests under way at the end get that long.
 const LAST_REQUESTS_MAX: Duration = Duration::from_secs(5);
@@ -56,6 +56,7 @@ pub(crate) async fn serve(
         shutdown.await;
         stop.send_replace(true);
     });
+    let posting = tokio::spawn(post::run(Arc::clone(&inner), stopping.clone()));
     let mut stopped = stopping;
     tokio::select! {
         result = serving.into_future() => result?,
@@ -68,6 +69,9 @@ pub(crate) async fn serve(
     if let Some(jobs) = jobs {
         jobs.await?;
     }
+    // The listener may be gone without anybody having asked for the end.
+    posting.abort();
+    let _ = posting.await;
     tokio::task::spawn_blocking(move || inner.store.checkpoint()).await?;
     Ok(())
 }
@@ -260,15 +264,8 @@ fn route(inner: &Inner, scheme: &str, caller: Option<Arc<str>>, request: &Reques
         return finops::answer(inner, &base, caller, request).unwrap_or_else(nothing);
     }
     let Some(root) = dataverse::root(path) else { return nothing() };
-    let site = Site { base, root: root.to_owned(), company: String::new(), caller };
-    if path[root.len()..].eq_ignore_ascii_case("/$batch") {
-        return if request.method == "POST" {
-            batch::whole(inner, &site, request)
-        } else {
-            batch::error(inner.store.dialect, 405, "0x80060888", "A batch has to be posted.")
-        };
-    }
-    batch::alone(inner, &site, request)
+    let site = Site { base, root: root.to_owned(), company: String::new(), caller, user: None };
+    dataverse::answer(inner, site, request)
 }
 
 /// Whether a URL is below the root of the service itself, where its rules about requests hold.

@@ -38,6 +38,10 @@ pub(crate) struct Session<'c> {
     recorded: bool,
     applied: Vec<record::Applied>,
     receipt: Option<String>,
+    /// Messages are in the queue of outgoing requests.
+    has_queued: bool,
+    /// Rows changed from which something is compiled.
+    has_configured: bool,
     /// The change feed, where the system has one (F&O).
     feed: Option<Arc<Table>>,
     now: Cell,
@@ -51,6 +55,15 @@ pub(crate) struct Session<'c> {
     deleting: Vec<i64>,
     /// Whether tables were defined here, so that others have to learn of them.
     pub redefined: bool,
+}
+
+/// What others need to know of a session that was committed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Committed {
+    /// From which the next session goes on.
+    pub counter: i64,
+    pub has_queued: bool,
+    pub has_configured: bool,
 }
 
 /// Why a write is refused.
@@ -100,6 +113,8 @@ impl<'c> Session<'c> {
             recorded,
             applied: Vec::new(),
             receipt: None,
+            has_queued: false,
+            has_configured: false,
             now: Cow::Owned(now),
             caller: Caller::default(),
             observers: Vec::new(),
@@ -163,6 +178,19 @@ impl<'c> Session<'c> {
 
     pub fn connection(&self) -> &Connection {
         &self.transaction
+    }
+
+    /// Something was put into the queue of outgoing requests.
+    pub const fn queued(&mut self) {
+        self.has_queued = true;
+    }
+
+    /// Runs `work` without audit and feed: what the system writes for itself.
+    pub fn unrecorded<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        let recorded = std::mem::replace(&mut self.recorded, false);
+        let result = work(self);
+        self.recorded = recorded;
+        result
     }
 
     /// The next version.

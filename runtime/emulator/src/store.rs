@@ -5,10 +5,12 @@
 //! Knows tables by number and rows by key; knows no HTTP and no dialect.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use anyhow::Context;
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, ToSql, TransactionBehavior, params};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::Dialect;
@@ -16,6 +18,7 @@ use crate::catalogue::{Catalogue, Table};
 use crate::clock::Clock;
 use crate::fault::Faults;
 use crate::finops::{package, tracking};
+use crate::post;
 use crate::session::Session;
 
 /// Bits of a row's place that count rows; the bits above are the table's number. Rows of a table so lie together.
@@ -51,6 +54,10 @@ pub(crate) struct Store {
     writer: Mutex<Writer>,
     readers: Mutex<Vec<Connection>>,
     catalogue: RwLock<Arc<Catalogue>>,
+    /// Wakes who empties the queue of outgoing requests.
+    pub queued: Notify,
+    /// How often rows changed from which something is compiled.
+    configuration: AtomicU64,
     /// Kept until the end when there is no file of the caller's.
     _directory: Option<tempfile::TempDir>,
 }
@@ -104,6 +111,7 @@ impl Store {
         }
         connection
             .execute_batch(SCHEMA)
+            .and_then(|()| connection.execute_batch(post::SCHEMA))
             .with_context(|| format!("{} is not a store of an emulator", path.display()))?;
         if dialect == Dialect::Dataverse {
             connection.execute_batch(VERSION_INDEXES)?;
@@ -131,6 +139,8 @@ impl Store {
             writer: Mutex::new(Writer { connection, counter }),
             readers: Mutex::new(Vec::new()),
             catalogue: RwLock::new(catalogue),
+            queued: Notify::new(),
+            configuration: AtomicU64::new(0),
             _directory: directory,
         })
     }
@@ -183,9 +193,17 @@ impl Store {
         );
         let result = work(&mut session)?;
         let redefined = session.redefined.then(|| Arc::clone(&session.catalogue));
-        *counter = session.commit()?;
+        let committed = session.commit()?;
+        *counter = committed.counter;
         if let Some(catalogue) = redefined {
             *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = catalogue;
+        }
+        drop(guard);
+        if committed.has_configured {
+            self.configuration.fetch_add(1, Ordering::Release);
+        }
+        if committed.has_queued {
+            self.queued.notify_one();
         }
         Ok(result)
     }
@@ -245,7 +263,12 @@ impl Store {
         self.read(|connection| setting(connection, name))
     }
 
-    pub fn set_setting(&self, name: &str, value: i64) -> rusqlite::Result<()> {
+    /// How often rows changed from which something is compiled.
+    pub fn configuration(&self) -> u64 {
+        self.configuration.load(Ordering::Acquire)
+    }
+
+    pub fn set_setting(&self, name: &str, value: impl ToSql) -> rusqlite::Result<()> {
         let guard = lock(&self.writer);
         guard.connection.execute("INSERT OR REPLACE INTO setting VALUES (?1, ?2)", params![name, value])?;
         Ok(())

@@ -439,9 +439,15 @@ async fn bulk_messages_are_all_or_nothing() {
 async fn tables_describe_themselves() {
     let system = started().await;
     let all = system.json("EntityDefinitions?$select=LogicalName,EntitySetName,PrimaryIdAttribute").await;
+    // The tables of roles and of steps have tests of their own.
     let names = all["value"].as_array().expect("list").iter().map(|one| one["EntitySetName"].as_str().expect("set"));
+    let is_other = |name: &&str| {
+        ["role", "privilege", "teammember", "systemuserrole", "teamrole", "sdkmessage", "serviceendpoint", "asyncop"]
+            .iter()
+            .any(|start| name.starts_with(start))
+    };
     assert_eq!(
-        names.collect::<Vec<_>>(),
+        names.filter(|name| !is_other(name)).collect::<Vec<_>>(),
         [
             "accounts",
             "businessunits",
@@ -508,6 +514,6 @@ async fn tables_describe_themselves() {
     assert_eq!(system.get(&format!("{root}/NoSuch")).await.status, 404);
     assert!(system.get("$metadata").await.text.contains("<EntitySet Name=\"accounts\""));
     assert_eq!(system.json("/").await["system"], "dataverse");
-    assert_eq!(system.json("").await["value"].as_array().map(Vec::len), Some(11));
+    assert_eq!(system.json("").await["value"].as_array().map(Vec::len), Some(23));
     assert!(system.json("WhoAmI").await["UserId"].is_string());
 }

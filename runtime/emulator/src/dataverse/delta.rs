@@ -11,15 +11,17 @@ use rusqlite::params;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{BAD_QUERY, PAGE_MAX, error, failed, push_link, selection};
+use super::rows::Cells;
+use super::{BAD_QUERY, PAGE_MAX, error, failed, push_link, roles, selected, selection, system};
 use crate::batch::Site;
 use crate::catalogue::Table;
 use crate::exchange::{self, json, with_header};
 use crate::render::{self, Surroundings};
 use crate::store::{self, Store};
 
-/// How long a link is good (`ExpireChangeTrackingInDays`).
-const LINK_SECONDS_MAX: i64 = 7 * 24 * 60 * 60;
+/// How many days a link is good when the organization does not say (`ExpireChangeTrackingInDays`).
+const LINK_DAYS_MAX: i64 = 7;
+const DAY_SECONDS: i64 = 24 * 60 * 60;
 /// `ExpiredVersionStamp`.
 const EXPIRED: &str = "0x80044352";
 /// The newest version whose links are void, in the store's settings.
@@ -74,11 +76,56 @@ impl Request {
         };
         for name in ["$filter", "$orderby", "$expand", "$top"] {
             if resource.option(name).is_some() {
-                let message = format!("The {name} query parameter isn't supported when change tracking is requested.");
+                let message =
+                    format!("The \"{name}\" query parameter isn't supported when Change Tracking is enabled.");
                 return Err(error(400, BAD_QUERY, &message));
             }
         }
         Ok(Some(feed))
+    }
+
+    /// Refuses what cannot be followed: tables that are not tracked, and callers who may not read all of a table.
+    fn check(site: &Site, table: &Table) -> Result<(), Response> {
+        if table.definition.untracked {
+            let message = format!("Change tracking is not enabled for the entity '{}'.", table.name());
+            return Err(error(400, BAD_QUERY, &message));
+        }
+        site.user.as_ref().map_or(Ok(()), |caller| roles::may_read_all(caller, table))
+    }
+
+    /// Refuses a link that is too old, or that is none of this store's.
+    fn check_age(around: Surroundings<'_>, from: i64, issued: i64, counter: i64) -> Result<(), Response> {
+        let expired: i64 =
+            store::setting(around.connection, EXPIRED_UPTO).map_err(|error| failed(&error))?.unwrap_or(-1);
+        let days = link_days_max(around).map_err(|error| failed(&error))?;
+        let age_seconds = around.clock.now_seconds().saturating_sub(issued);
+        if from <= expired || age_seconds > days.saturating_mul(DAY_SECONDS) || from > counter {
+            let message = "Version stamp associated with the client has expired. Please perform a full sync.";
+            return Err(error(410, EXPIRED, message));
+        }
+        Ok(())
+    }
+
+    /// `accounts/$count?$deltatoken=…`: how many changes the link would show.
+    pub fn count(self, site: &Site, around: Surroundings<'_>, table: &Arc<Table>) -> Result<i64, Response> {
+        Self::check(site, table)?;
+        let counter = counter(around)?;
+        let (from, upto) = match self {
+            Self::Enumerate { upto, .. } => (0, upto),
+            Self::Changes { from, upto, issued, .. } => {
+                Self::check_age(around, from, issued, counter)?;
+                (from, upto)
+            }
+        };
+        let of = |sql: &str| {
+            let mut statement = around.connection.prepare_cached(sql)?;
+            statement.query_row(params![table.number, from, upto.unwrap_or(counter)], |row| row.get::<_, i64>(0))
+        };
+        let rows = of("SELECT count(*) FROM row WHERE number = ?1 AND version > ?2 AND version <= ?3");
+        let rows = rows.map_err(|error| failed(&error))?;
+        let deletes = of("SELECT count(*) FROM tombstone WHERE number = ?1 AND version > ?2 AND version <= ?3");
+        // An enumeration shows no row that is gone.
+        Ok(if from == 0 { rows } else { rows + deletes.map_err(|error| failed(&error))? })
     }
 
     pub fn answer(
@@ -89,10 +136,13 @@ impl Request {
         resource: &Resource,
         request: &batch::Request,
     ) -> Result<Response, Response> {
+        Self::check(site, table)?;
         let rows_max = exchange::page_size(request, PAGE_MAX);
         let page = Page { site, around, table, selection: selection(around, table, resource, request)?, rows_max };
-        let counter = store::setting::<i64>(around.connection, "counter").map_err(|error| failed(&error))?.unwrap_or(0);
-        let mut body = super::context(site, &format!("{}/$delta", table.set()));
+        let counter = counter(around)?;
+        let is_first = matches!(self, Self::Enumerate { .. });
+        let kind = if is_first { "" } else { "/$delta" };
+        let mut body = super::context(site, &format!("{}{}{kind}", table.set(), selected(resource)));
         body.extend_from_slice(b",\"value\":[");
         let (next, upto) = match self {
             Self::Enumerate { after, upto } => {
@@ -100,12 +150,7 @@ impl Request {
                 (page.enumerate(after, upto, &mut body), upto)
             }
             Self::Changes { from, upto, after, deletes, issued } => {
-                let expired: i64 =
-                    store::setting(around.connection, EXPIRED_UPTO).map_err(|error| failed(&error))?.unwrap_or(-1);
-                if from <= expired || around.clock.now_seconds() - issued > LINK_SECONDS_MAX || from > counter {
-                    let message = "Version stamp associated with the client has expired. Please perform a full sync.";
-                    return Err(error(410, EXPIRED, message));
-                }
+                Self::check_age(around, from, issued, counter)?;
                 let upto = upto.unwrap_or(counter);
                 (page.changes(from, upto, after, deletes, issued, &mut body), upto)
             }
@@ -122,8 +167,23 @@ impl Request {
             }
         }
         body.push(b'}');
-        Ok(with_header(json(200, body), "Preference-Applied", "odata.track-changes"))
+        let response = json(200, body);
+        Ok(if is_first { with_header(response, "Preference-Applied", "odata.track-changes") } else { response })
     }
+}
+
+/// The last version that was committed.
+fn counter(around: Surroundings<'_>) -> Result<i64, Response> {
+    Ok(store::setting(around.connection, "counter").map_err(|error| failed(&error))?.unwrap_or(0))
+}
+
+/// What the organization says about the age of links.
+fn link_days_max(around: Surroundings<'_>) -> rusqlite::Result<i64> {
+    let Some(table) = around.catalogue.by_name(system::ORGANIZATION) else { return Ok(LINK_DAYS_MAX) };
+    let found = store::find(around.connection, &table.id_key(system::organization_id()))?;
+    let row = found.as_ref().map(|found| Cells::of(table, &found.data));
+    let said = row.filter(|row| !row.is_null("expirechangetrackingindays"));
+    Ok(said.map_or(LINK_DAYS_MAX, |row| row.number("expirechangetrackingindays")))
 }
 
 struct Page<'a> {

@@ -4,9 +4,14 @@
 
 mod bulk;
 mod delta;
+mod environment;
+mod limits;
 mod metadata;
 mod payload;
 mod references;
+pub(crate) mod roles;
+mod rows;
+pub(crate) mod steps;
 pub(crate) mod system;
 mod write;
 
@@ -28,6 +33,10 @@ use crate::render::{self, Selection, Surroundings};
 use crate::store::{self, Found, Store};
 
 pub(crate) use delta::expire_links;
+pub(crate) use environment::{
+    Environment, add_dual_write_users, answer, is_configuration, observers, prepare, site_of,
+};
+pub use limits::LimitSettings;
 pub(crate) use write::write;
 
 pub(crate) const ROOT: &str = "/api/data/v9.2";
@@ -200,20 +209,30 @@ fn read_resource(
             return Ok(metadata::csdl(catalogue, annotated));
         }
         _ if metadata::is_about_definitions(&resource) => return metadata::read(catalogue, site, &resource),
-        "WhoAmI" => return Ok(who_am_i(site)),
         "RetrieveVersion" => return Ok(json(200, br#"{"Version":"9.2.0.0"}"#.to_vec())),
         _ => {}
     }
-    let table = catalogue.by_set(&first.name).ok_or_else(|| no_such_set(&first.name))?;
     let around = Surroundings { connection, catalogue, clock };
+    if let Some(caller) = &site.user
+        && let Some(answer) = roles::read(site, caller, around, &resource, request)
+    {
+        return answer;
+    }
+    let table = catalogue.by_set(&first.name).ok_or_else(|| no_such_set(&first.name))?;
+    permit(site, table)?;
     match (&first.key, rest) {
         (Key::None, []) => read_set(site, around, table, &resource, request),
         (Key::None, [count]) if count.name == "$count" => {
-            let query = query_of(around, table, &resource, request)?;
-            let count = query.count(connection).map_err(|error| error.dataverse(table))?;
+            let count = match delta::Request::of(&resource, request)? {
+                Some(delta) => delta.count(site, around, table)?,
+                None => {
+                    let query = query_of(around, table, &resource, request)?;
+                    query.count(connection).map_err(|error| error.dataverse(table))?.min(COUNT_MAX)
+                }
+            };
             let mut response = no_content(200);
             response.headers.push(("Content-Type".into(), "text/plain".into()));
-            response.body = count.min(COUNT_MAX).to_string().into_bytes();
+            response.body = count.to_string().into_bytes();
             Ok(response)
         }
         (Key::None, [next, ..]) => Err(no_such_set(&next.name)),
@@ -238,6 +257,11 @@ fn read_resource(
     }
 }
 
+/// Refuses to let the caller read a table without the privilege for it.
+pub(super) fn permit(site: &Site, table: &Table) -> Result<(), Response> {
+    site.user.as_ref().map_or(Ok(()), |caller| roles::may_read(caller, table))
+}
+
 fn service_document(site: &Site, catalogue: &Catalogue) -> Response {
     let sets = catalogue
         .tables()
@@ -245,15 +269,6 @@ fn service_document(site: &Site, catalogue: &Catalogue) -> Response {
         .collect::<Vec<_>>();
     let context = format!("{}{}/$metadata", site.base, site.root);
     json(200, serde_json::json!({"@odata.context": context, "value": sets}).to_string().into_bytes())
-}
-
-fn who_am_i(site: &Site) -> Response {
-    let body = serde_json::json!({
-        "@odata.context": format!("{}{}/$metadata#Microsoft.Dynamics.CRM.WhoAmIResponse", site.base, site.root),
-        "BusinessUnitId": system::business_unit_id(), "UserId": system::user_id(),
-        "OrganizationId": system::organization_id(),
-    });
-    json(200, body.to_string().into_bytes())
 }
 
 pub(super) fn selection(
@@ -294,7 +309,7 @@ fn query_of<'a>(
     let order = resource
         .order()
         .into_iter()
-        .map(|(name, descending)| match table.property(name) {
+        .map(|(name, descending)| match table.readable(name) {
             Some(column) => Ok((column, descending)),
             None => Err(QueryError::Property(name.to_owned()).dataverse(table)),
         })
@@ -428,7 +443,7 @@ fn read_behind(
 ) -> Result<Response, Response> {
     let mut cells = Vec::new();
     table.cells(&row.data, &mut cells);
-    if let Some(at) = table.property(name) {
+    if let Some(at) = table.readable(name) {
         if cells[at] == cell::NULL {
             return Ok(no_content(204));
         }

@@ -13,7 +13,9 @@ use uuid::Uuid;
 
 use super::metadata;
 use super::payload::{self, Goal, Later, members};
-use super::{BAD_QUERY, DUPLICATE, Locator, VERSION_MISMATCH, entity, error, failed, no_such_set, resource, selection};
+use super::{
+    BAD_QUERY, DUPLICATE, Locator, VERSION_MISMATCH, entity, error, failed, no_such_set, resource, roles, selection,
+};
 use crate::batch::{References, Site, resolve};
 use crate::body::Members;
 use crate::catalogue::Table;
@@ -38,6 +40,11 @@ pub(crate) fn write(
     let outcome = resource(site, &target).and_then(|resource| {
         if metadata::is_about_definitions(&resource) {
             return metadata::write(site, session, request, &resource);
+        }
+        if let Some(caller) = &site.user
+            && let Some(answer) = roles::write(site, caller, session, &resource, request)
+        {
+            return answer.map(|response| (response, None));
         }
         let path = url::below(&site.root, &target).unwrap_or(&target);
         let path = path.split('?').next().unwrap_or_default();

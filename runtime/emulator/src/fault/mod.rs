@@ -280,7 +280,6 @@ impl Faults {
     }
 
     /// What becomes of an event on its way to `url`. Asked once for every event, whatever its retries.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the senders of events come with them"))]
     pub fn event(&self, url: &str, body: &[u8]) -> EventFate {
         let mut state = self.state();
         let State { rules, random } = &mut *state;

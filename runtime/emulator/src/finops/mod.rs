@@ -4,7 +4,7 @@
 //! answers it. There are no nulls here, keys are natural, and only the default company is seen unless a request crosses
 //! companies. <https://learn.microsoft.com/dynamics365/fin-ops-core/dev-itpro/data-entities/odata>
 
-mod caller;
+pub(crate) mod caller;
 mod company;
 mod condition;
 pub(crate) mod expand;
@@ -81,7 +81,7 @@ pub(crate) fn answer(inner: &Inner, base: &str, client: Option<Arc<str>>, reques
     let own_root = data.or_else(|| root(path, METADATA_ROOT))?;
     let company = inner.finops.companies.of(caller);
     let admitted = inner.finops.throttle.admit(&inner.clock, caller);
-    let site = Site { base: base.to_owned(), root: own_root.to_owned(), company, caller: client.clone() };
+    let site = Site { base: base.to_owned(), root: own_root.to_owned(), company, caller: client.clone(), user: None };
     let response = match admitted {
         Err(throttled) => throttled,
         Ok(_admitted) if data.is_none() => describe(&inner.store, &site, request),

@@ -9,7 +9,7 @@ use rusqlite::params;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::Session;
+use super::{Committed, Session};
 use crate::catalogue::{RECEIPTS, Table};
 use crate::cell;
 use crate::observe::Operation;
@@ -47,6 +47,7 @@ impl Session<'_> {
         before: Option<(Stamp, &[&str])>,
         after: Option<(Stamp, &[Cow<'_, str>])>,
     ) {
+        self.has_configured |= table.is_configuration;
         if let Some((_, after)) = after
             && let Some((_, column)) = RECEIPTS.iter().find(|(set, _)| *set == table.set())
             && operation == Operation::Create
@@ -72,7 +73,7 @@ impl Session<'_> {
     }
 
     /// Writes the records and commits; gives the counter from which the next session goes on.
-    pub fn commit(mut self) -> rusqlite::Result<i64> {
+    pub fn commit(mut self) -> rusqlite::Result<Committed> {
         let change_set = Uuid::now_v7().to_string();
         let applied = std::mem::take(&mut self.applied);
         self.write_audit(&applied, &change_set)?;
@@ -85,7 +86,7 @@ impl Session<'_> {
             .prepare_cached("UPDATE setting SET value = ?1 WHERE name = 'counter'")?
             .execute([self.counter])?;
         self.transaction.commit()?;
-        Ok(self.counter)
+        Ok(Committed { counter: self.counter, has_queued: self.has_queued, has_configured: self.has_configured })
     }
 
     fn write_audit(&self, applied: &[Applied], change_set: &str) -> rusqlite::Result<()> {
