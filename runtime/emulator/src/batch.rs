@@ -178,7 +178,11 @@ pub(crate) fn single(inner: &Inner, site: &Site, request: &Request) -> Response 
 pub(crate) fn whole(inner: &Inner, site: &Site, request: &Request) -> Response {
     let dialect = inner.store.dialect;
     let content_type = header(&request.headers, "content-type").unwrap_or_default();
-    let items = match batch::parse_requests(content_type, &request.body) {
+    let operations_max = match dialect {
+        Dialect::Dataverse => batch::OPERATIONS_MAX,
+        Dialect::Finops => finops::BATCH_OPERATIONS_MAX,
+    };
+    let items = match batch::parse_requests_up_to(operations_max, content_type, &request.body) {
         Ok(items) => items,
         Err(BatchError::NotMultipart) => {
             let message = "The Content-Type header of a batch has to be multipart/mixed with a boundary.";
@@ -230,11 +234,8 @@ pub(crate) fn whole(inner: &Inner, site: &Site, request: &Request) -> Response {
                     }
                     Err(refusal) => {
                         let status = refusal.status;
-                        // Dataverse answers as a change set that holds the refusal alone, F&O with the refusal.
-                        answers.push(match dialect {
-                            Dialect::Dataverse => Item::ChangeSet(vec![refusal]),
-                            Dialect::Finops => Item::Single(refusal),
-                        });
+                        // Both answer with a change set that holds the refusal alone.
+                        answers.push(Item::ChangeSet(vec![refusal]));
                         Some(status)
                     }
                 }

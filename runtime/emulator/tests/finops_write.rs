@@ -250,7 +250,7 @@ async fn keys_are_drawn_from_sequences() {
         ])
     };
     let (_, answers) = system.batch(&[set("nobody"), set("own")], "Prefer: odata.continue-on-error").await;
-    assert_eq!(shown(&answers), "400/2 [201 201]");
+    assert_eq!(shown(&answers), "[400/2] [201 201]");
     let numbers = emulator.rows("SalesOrderHeadersV2").expect("rows");
     let numbers = numbers.iter().map(|row| row["SalesOrderNumber"].as_str().expect("text")).collect::<Vec<_>>();
     assert_eq!(numbers, ["SO-0100", "SO-0101", "SO-0102", "SO-0103"]);

@@ -42,22 +42,22 @@ pub enum BatchError {
     #[error("the content type is not multipart/mixed with a boundary")]
     NotMultipart,
     /// In all, or in one change set; in the words of the systems themselves.
-    #[error("{}", too_many(*.in_change_set))]
-    TooManyOperations { in_change_set: bool },
+    #[error("{}", too_many(*.in_change_set, *.operations_max))]
+    TooManyOperations { in_change_set: bool, operations_max: usize },
     #[error("the batch cannot be read at byte {at}: {message}")]
     Malformed { at: usize, message: &'static str },
 }
 
-fn too_many(in_change_set: bool) -> String {
+fn too_many(in_change_set: bool, operations_max: usize) -> String {
     if in_change_set {
         format!(
-            "The current change set contains too many operations. A maximum number of '{OPERATIONS_MAX}' operations are \
+            "The current change set contains too many operations. A maximum number of '{operations_max}' operations are \
              allowed in a change set."
         )
     } else {
         format!(
             "The current batch message contains too many parts. Only batch messages with a maximum number of \
-             '{OPERATIONS_MAX}' query operations, including changeset operations, are allowed."
+             '{operations_max}' query operations, including changeset operations, are allowed."
         )
     }
 }
@@ -129,7 +129,16 @@ pub fn encode_responses_as(items: &[Item<Response>], token: &str) -> (String, Ve
 
 /// Reads a batch request.
 pub fn parse_requests(content_type: &str, body: &[u8]) -> Result<Vec<Item<Request>>, BatchError> {
-    parse_messages(content_type, body, &|message| {
+    parse_requests_up_to(OPERATIONS_MAX, content_type, body)
+}
+
+/// [`parse_requests`] of a system that takes another number of operations.
+pub fn parse_requests_up_to(
+    operations_max: usize,
+    content_type: &str,
+    body: &[u8],
+) -> Result<Vec<Item<Request>>, BatchError> {
+    parse_messages_up_to(operations_max, content_type, body, &|message| {
         let (method, url) = message.request_line().ok_or("a request line was expected")?;
         Ok(Request {
             method: method.to_owned(),
@@ -405,8 +414,17 @@ pub fn parse_messages<T>(
     body: &[u8],
     make: &dyn Fn(&Message<'_>) -> Result<T, &'static str>,
 ) -> Result<Vec<Item<T>>, BatchError> {
+    parse_messages_up_to(OPERATIONS_MAX, content_type, body, make)
+}
+
+fn parse_messages_up_to<T>(
+    operations_max: usize,
+    content_type: &str,
+    body: &[u8],
+    make: &dyn Fn(&Message<'_>) -> Result<T, &'static str>,
+) -> Result<Vec<Item<T>>, BatchError> {
     let boundary = boundary_of(content_type).ok_or(BatchError::NotMultipart)?;
-    let mut reader = Reader { bytes: body, at: 0, operations: 0, before_set: None };
+    let mut reader = Reader { bytes: body, at: 0, operations: 0, operations_max, before_set: None };
     let mut items = Vec::new();
     // Before the first delimiter there may be a preamble.
     let (_, mut is_last) = reader.until(boundary)?;
@@ -444,6 +462,7 @@ struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
     operations: usize,
+    operations_max: usize,
     /// How many operations there were before the change set that is being read.
     before_set: Option<usize>,
 }
@@ -512,8 +531,9 @@ impl<'a> Reader<'a> {
         boundary: &str,
         make: &dyn Fn(&Message<'_>) -> Result<T, &'static str>,
     ) -> Result<(T, bool), BatchError> {
-        if self.operations == OPERATIONS_MAX {
-            return Err(BatchError::TooManyOperations { in_change_set: self.before_set == Some(0) });
+        if self.operations == self.operations_max {
+            let in_change_set = self.before_set == Some(0);
+            return Err(BatchError::TooManyOperations { in_change_set, operations_max: self.operations_max });
         }
         self.operations += 1;
         let start = self.at;
@@ -525,7 +545,7 @@ impl<'a> Reader<'a> {
 }
 
 fn split_message(content: &[u8]) -> Result<Message<'_>, &'static str> {
-    let mut reader = Reader { bytes: content, at: 0, operations: 0, before_set: None };
+    let mut reader = Reader { bytes: content, at: 0, operations: 0, operations_max: 1, before_set: None };
     let first_line = loop {
         let line = reader.line().ok_or("a part is empty")?;
         if !line.is_empty() {
@@ -837,10 +857,13 @@ hm
         let (content_type, body) =
             encode_requests(&[Item::ChangeSet(many(OPERATIONS_MAX)), Item::Single(request("GET", "A", ""))]);
         let refused = parse_requests(&content_type, &body);
-        assert_eq!(refused, Err(BatchError::TooManyOperations { in_change_set: false }));
+        assert_eq!(
+            refused,
+            Err(BatchError::TooManyOperations { in_change_set: false, operations_max: OPERATIONS_MAX })
+        );
         let (content_type, body) = encode_requests(&[Item::ChangeSet(many(OPERATIONS_MAX + 1))]);
         let refused = parse_requests(&content_type, &body).expect_err("too many");
-        assert_eq!(refused, BatchError::TooManyOperations { in_change_set: true });
+        assert_eq!(refused, BatchError::TooManyOperations { in_change_set: true, operations_max: OPERATIONS_MAX });
         assert!(refused.to_string().contains("A maximum number of '1000' operations are allowed in a change set"));
     }
 

@@ -42,6 +42,9 @@ pub(crate) const ROOT: &str = "/data";
 /// What types of entities and enumerations are named in.
 pub(crate) const NAMESPACE: &str = "Microsoft.Dynamics.DataEntities";
 
+/// Operations in one batch ("Service protection API limits" in the documentation).
+pub(crate) const BATCH_OPERATIONS_MAX: usize = 5_000;
+
 const METADATA_ROOT: &str = "/metadata";
 
 /// What F&O keeps beside its rows.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use dualwright_emulator::{Dialect, Emulator, read_tables};
+use dualwright_emulator::{Dialect, Emulator, ThrottleSettings, read_tables};
 
 use crate::demo::DataSource;
 
@@ -29,6 +29,9 @@ pub(super) struct EmulateArguments {
     /// Rows of the demo from a folder with the AdventureWorks CSV files.
     #[arg(long, value_name = "DIR", requires = "demo")]
     data: Option<PathBuf>,
+    /// Refuse nothing for being too much. Otherwise callers are held to the limits of the real system.
+    #[arg(long)]
+    no_limits: bool,
 }
 
 const TABLES: &str = "\
@@ -62,6 +65,9 @@ pub(super) async fn emulate(arguments: EmulateArguments) -> anyhow::Result<u8> {
     }
     if arguments.demo {
         load_demo(&emulator, arguments.data.as_deref())?;
+    }
+    if !arguments.no_limits && dialect == Dialect::Finops {
+        emulator.set_throttling(ThrottleSettings { enabled: true, ..ThrottleSettings::default() });
     }
     let listener = tokio::net::TcpListener::bind(arguments.listen)
         .await
