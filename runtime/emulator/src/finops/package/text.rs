@@ -64,7 +64,9 @@ const BIG: [u8; 2] = [0xfe, 0xff];
 pub(super) fn utf16(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(2 + text.len() * 2);
     bytes.extend_from_slice(&LITTLE);
-    bytes.extend(text.encode_utf16().flat_map(u16::to_le_bytes));
+    for unit in text.encode_utf16() {
+        bytes.extend_from_slice(&unit.to_le_bytes());
+    }
     bytes
 }
 
