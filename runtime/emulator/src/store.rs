@@ -17,7 +17,7 @@ use crate::Dialect;
 use crate::catalogue::{Catalogue, Table};
 use crate::clock::Clock;
 use crate::fault::Faults;
-use crate::finops::{package, tracking};
+use crate::finops::{events, package, tracking};
 use crate::post;
 use crate::session::Session;
 
@@ -116,7 +116,7 @@ impl Store {
         if dialect == Dialect::Dataverse {
             connection.execute_batch(VERSION_INDEXES)?;
         } else {
-            for schema in package::SCHEMAS.into_iter().chain([tracking::SCHEMA]) {
+            for schema in package::SCHEMAS.into_iter().chain([tracking::SCHEMA, events::SCHEMA]) {
                 connection.execute_batch(schema)?;
             }
             package::interrupt(&connection)?;

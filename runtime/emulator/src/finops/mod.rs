@@ -7,6 +7,7 @@
 pub(crate) mod caller;
 mod company;
 mod condition;
+pub(crate) mod events;
 pub(crate) mod expand;
 #[cfg(test)]
 mod fuzz;
@@ -122,6 +123,7 @@ pub(crate) fn own_route(inner: &Inner, path: &str, request: &Request) -> Option<
                 exchange::no_content(204)
             })
             .map_err(|error| error.to_string()),
+        (_, path) if path.starts_with("/events") => return events::answer(inner, path, request),
         ("GET" | "PUT" | "POST", "/change-tracking") => tracking::route(inner, request),
         _ => return package::own_route(inner, path, request),
     })

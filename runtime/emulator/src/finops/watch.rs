@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use dualwright_odata::batch::Response;
 
 use super::refusal::failed;
-use super::tracking;
+use super::{events, tracking};
 use crate::Inner;
 use crate::observe::{Observer, RowWrite};
 use crate::session::Session;
@@ -31,7 +31,9 @@ pub(crate) fn observers(inner: &Inner) -> Vec<Box<dyn Observer>> {
     let watch = &inner.finops.watch.0;
     let mut known = watch.load(Ordering::Acquire);
     if known == 0 {
-        let is_watched = inner.store.read(tracking::looks_at_writes);
+        let is_watched: rusqlite::Result<bool> = inner
+            .store
+            .read(|connection| Ok(tracking::looks_at_writes(connection)? || events::are_active(connection)?));
         // When it cannot be told, looking does no harm.
         known = if is_watched.unwrap_or(true) { SOMEBODY } else { NOBODY };
         watch.store(known, Ordering::Release);
@@ -43,6 +45,6 @@ struct Watcher;
 
 impl Observer for Watcher {
     fn after(&mut self, session: &mut Session<'_>, write: &RowWrite<'_>) -> Result<(), Response> {
-        tracking::follow(session, write).map_err(|error| failed(&error))
+        tracking::follow(session, write).and_then(|()| events::raise(session, write)).map_err(|error| failed(&error))
     }
 }
