@@ -10,7 +10,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use common::{Reply, System, tables};
-use dualwright_emulator::{Clock, Dialect, Emulator};
+use dualwright_emulator::{Clock, Dialect, Emulator, FaultPlan, PostSettings, ServeOptions, TlsIdentity};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -511,4 +511,60 @@ async fn what_cannot_be_registered() {
     let reply = system.get("serviceendpoints?$filter=authvalue eq 's3cret'").await;
     assert_eq!(reply.status, 400, "{}", reply.text);
     system.end().await;
+}
+
+/// An HTTPS endpoint is believed when its certificate is, by an authority or on demand.
+#[tokio::test]
+async fn an_https_endpoint_has_to_be_trusted() {
+    // Another emulator is the endpoint; a fault lets it take what is posted to it.
+    let endpoint = Emulator::open(Dialect::Dataverse, None).expect("opens");
+    let taken = r#"[{"match":{"path":"hook","times":0},"action":{"kind":"answer","status":200}}]"#;
+    endpoint.add_faults(FaultPlan::from_json(taken.as_bytes()).expect("a plan").rules);
+    let identity = TlsIdentity::generate(&["localhost".to_owned(), "127.0.0.1".to_owned()]).expect("an identity");
+    let authority = identity.ca_pem().to_owned();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listens");
+    let url = format!("https://{}/hook", listener.local_addr().expect("address"));
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(async move {
+        let options = ServeOptions { tls: Some(identity), ..ServeOptions::default() };
+        let shutdown = async {
+            let _ = stopped.await;
+        };
+        endpoint.serve_with(options, listener, shutdown).await
+    });
+    let system = system().await;
+    register(&system, &url, "Create", "account", json!({"mode": 0})).await;
+    let trusting = PostSettings { certificate_authorities: vec![authority], ..PostSettings::default() };
+    let credulous = PostSettings { accept_invalid_certificates: true, ..PostSettings::default() };
+    for (case, settings, status) in
+        [("unknown", PostSettings::default(), 400), ("authority", trusting, 204), ("on demand", credulous, 204)]
+    {
+        system.emulator.set_post(settings).expect("sets");
+        let reply = system.send("POST", "accounts", "", r#"{"name":"A"}"#).await;
+        assert_eq!(reply.status, status, "{case}: {}", reply.text);
+        assert!(!reply.text.contains("s3cret"), "{case}: {}", reply.text);
+    }
+    system.end().await;
+    drop(stop);
+    serving.await.expect("joins").expect("serves");
+}
+
+/// Doubled, late and lost events, as an emulator is told to make them.
+#[tokio::test]
+async fn events_come_twice_late_or_never() {
+    for (fault, sent) in [("duplicateEvent", 2), ("loseEvent", 0)] {
+        let system = system().await;
+        let mut receiver = Receiver::start().await;
+        register(&system, &receiver.url, "Create", "account", json!({})).await;
+        let plan = format!(r#"[{{"action":{{"kind":"{fault}"}}}}]"#);
+        system.emulator.add_faults(FaultPlan::from_json(plan.as_bytes()).expect("a plan").rules);
+        ok(&system.send("POST", "accounts", "", r#"{"name":"A"}"#).await);
+        drained(&system).await;
+        let mut count = 0;
+        while !receiver.is_quiet() {
+            count += 1;
+        }
+        assert_eq!(count, sent, "{fault}");
+        system.end().await;
+    }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use dualwright_emulator::{Dialect, Emulator, ThrottleSettings, read_tables};
+use dualwright_emulator::{Dialect, Emulator, LimitSettings, ThrottleSettings, read_tables};
 
 use crate::demo::DataSource;
 
@@ -66,8 +66,13 @@ pub(super) async fn emulate(arguments: EmulateArguments) -> anyhow::Result<u8> {
     if arguments.demo {
         load_demo(&emulator, arguments.data.as_deref())?;
     }
-    if !arguments.no_limits && dialect == Dialect::Finops {
-        emulator.set_throttling(ThrottleSettings { enabled: true, ..ThrottleSettings::default() });
+    if !arguments.no_limits {
+        match dialect {
+            Dialect::Finops => {
+                emulator.set_throttling(ThrottleSettings { enabled: true, ..ThrottleSettings::default() });
+            }
+            Dialect::Dataverse => emulator.set_limits(LimitSettings { enabled: true, ..LimitSettings::default() }),
+        }
     }
     let listener = tokio::net::TcpListener::bind(arguments.listen)
         .await
