@@ -89,7 +89,6 @@ fn tables(inner: &Inner) -> Outcome {
 fn rows(inner: &Inner, set: &str, after: i64) -> Outcome {
     let catalogue = inner.store.catalogue();
     let Some(table) = catalogue.by_set(set) else { return Ok(None) };
-    let shown = shown_columns(table);
     let (count, rows) = inner.store.read(|connection| {
         let mut rows = Vec::new();
         store::scan(connection, table, after, i64::MAX, false, &mut |id, _, data| {
@@ -98,6 +97,7 @@ fn rows(inner: &Inner, set: &str, after: i64) -> Outcome {
         })?;
         Ok::<_, rusqlite::Error>((store::count(connection, table)?, rows))
     })?;
+    let shown = shown_columns(table, &rows);
     let mut page = Page::new(inner.store.dialect, "/_emulator/", set);
     page.paragraph(&format!("{} with {} columns and {} rows.", table.name(), table.columns.len(), grouped(count)));
     let mut heads = vec!["Row"];
@@ -136,7 +136,8 @@ fn row(inner: &Inner, set: &str, place: i64) -> Outcome {
     page.back(&format!("/_emulator/page/tables/{}", component(set)), set);
     page.table(&["Column", "Value"], &[], |out| {
         for (column, cell) in table.columns.iter().zip(&cells) {
-            out.row(&[escaped(&column.property), cell_text(cell, VALUE_LETTERS)]);
+            let value = format!("<span class=value>{}</span>", cell_text(cell, VALUE_LETTERS));
+            out.row(&[escaped(&column.property), value]);
         }
     });
     Ok(Some(page))
@@ -227,13 +228,24 @@ fn faults(inner: &Inner) -> Page {
     page
 }
 
-/// The key, then what people call a row, then the columns as they come, without those that only say when.
-fn shown_columns(table: &Table) -> Vec<usize> {
+/// The key, then what people call a row, then the columns that say something in these rows, without those that only say
+/// when.
+fn shown_columns(table: &Table, rows: &[(i64, String)]) -> Vec<usize> {
+    let mut says_something = vec![false; table.columns.len()];
+    let mut cells = Vec::new();
+    for (_, data) in rows {
+        cells.clear();
+        table.cells(data, &mut cells);
+        for ((says, cell), column) in says_something.iter_mut().zip(&cells).zip(&table.columns) {
+            *says |= **cell != *column.empty;
+        }
+    }
     let named = table.definition.primary_name.as_deref();
     let name = named.and_then(|name| table.columns.iter().position(|column| column.definition.name == name));
     let first = table.primary_id.into_iter().chain(table.key.iter().copied()).chain(name);
     let mut shown = Vec::with_capacity(COLUMNS);
-    for at in first.chain((0..table.columns.len()).filter(|at| !table.server.is_stamp(*at))) {
+    let rest = (0..table.columns.len()).filter(|at| says_something[*at] && !table.server.is_stamp(*at));
+    for at in first.chain(rest) {
         if !shown.contains(&at) && shown.len() < COLUMNS {
             shown.push(at);
         }
@@ -247,7 +259,9 @@ fn link(href: &str, text: &str) -> String {
 
 fn time(micros: i64) -> String {
     let time = format_date_time(micros);
-    format!("<time datetime=\"{time}\">{}</time>", time.replace('T', " ").trim_end_matches('Z'))
+    let shown = time.replace('T', " ");
+    // Thousandths of a second are enough for a person.
+    format!("<time datetime=\"{time}\">{}</time>", shown.get(..23).unwrap_or(shown.trim_end_matches('Z')))
 }
 
 /// `12,345`.
