@@ -124,7 +124,7 @@ fn observe(
 pub(crate) fn answer(inner: &Inner, site: &Site, request: &Request) -> Response {
     let path = request.url.split('?').next().unwrap_or_default();
     if !path.get(site.root.len()..).is_some_and(|rest| rest.eq_ignore_ascii_case("/$batch")) {
-        return alone(inner, site, request);
+        return single(inner, site, request);
     }
     if request.method == "POST" {
         whole(inner, site, request)
@@ -132,9 +132,6 @@ pub(crate) fn answer(inner: &Inner, site: &Site, request: &Request) -> Response 
         error(inner.store.dialect, 405, "0x80060888", "A batch has to be posted.")
     }
 }
-
-/// Longest URL of a request; one inside a batch may have twice that many.
-const URL_BYTES_MAX: usize = 32 * 1024;
 
 /// A request that cannot be read, in the codes of Dataverse.
 const MALFORMED: &str = "0x80060888";
@@ -149,16 +146,6 @@ fn operations(items: &[Item<Request>]) -> impl Iterator<Item = &Request> {
 fn is_batch(url: &str) -> bool {
     let path = url.split('?').next().unwrap_or_default().trim_end_matches('/');
     path.rsplit('/').next().is_some_and(|last| last.eq_ignore_ascii_case("$batch"))
-}
-
-/// Answers one request that came by itself.
-pub(crate) fn alone(inner: &Inner, site: &Site, request: &Request) -> Response {
-    if request.url.len() > URL_BYTES_MAX {
-        let message =
-            format!("The request URI is longer than {URL_BYTES_MAX} characters; a batch takes it in its body.");
-        return error(inner.store.dialect, 414, MALFORMED, &message);
-    }
-    single(inner, site, request)
 }
 
 /// Answers one request that is not a batch.

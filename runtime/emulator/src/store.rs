@@ -35,7 +35,7 @@ const SCHEMA: &str = "
         PRIMARY KEY(target, row, place)) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS tombstone(key BLOB PRIMARY KEY, number INTEGER NOT NULL, version INTEGER NOT NULL)
         WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS audit(seq INTEGER PRIMARY KEY AUTOINCREMENT, change_set TEXT NOT NULL, receipt TEXT,
+    CREATE TABLE IF NOT EXISTS audit(seq INTEGER PRIMARY KEY, change_set TEXT NOT NULL, receipt TEXT,
         collection TEXT NOT NULL, key TEXT NOT NULL, operation TEXT NOT NULL, hash TEXT NOT NULL, equal INTEGER NOT NULL);
 ";
 

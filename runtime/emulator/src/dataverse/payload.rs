@@ -222,9 +222,8 @@ pub(super) fn unknown_property(table: &Table, name: &str) -> Response {
 /// Refuses a row that lacks what it must have; of an existing row only what was written is looked at.
 pub(super) fn require(table: &Table, cells: &[Cow<'_, str>], named: Option<&[usize]>) -> Result<(), Response> {
     let lacks = |at: usize| {
-        let column = &table.columns[at];
-        let is_own = Some(at) == table.primary_id || table.server.is_stamp(at) || table.server.owner == Some(at);
-        column.definition.required && cells[at] == NULL && !is_own
+        let is_own = || Some(at) == table.primary_id || table.server.is_stamp(at) || table.server.owner == Some(at);
+        table.columns[at].definition.required && cells[at] == NULL && !is_own()
     };
     let missing = match named {
         None => (0..cells.len()).find(|&at| lacks(at)),
