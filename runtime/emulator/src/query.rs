@@ -207,6 +207,8 @@ fn each_property<'a>(expression: &'a Expression, each: &mut dyn FnMut(&'a str)) 
             operand(one);
             operand(part);
         }
+        // Refused before anybody asks for their properties.
+        Expression::Lambda { .. } | Expression::Function { .. } => {}
     }
 }
 
@@ -229,7 +231,11 @@ fn with_wildcards(expression: &mut Expression) {
             let call = Expression::Text { function: TextFunction::Like, operand: left.clone(), part };
             *expression = if is_negated { Expression::Not(Box::new(call)) } else { call };
         }
-        Expression::In { .. } | Expression::Text { .. } | Expression::Boolean(_) => {}
+        Expression::In { .. }
+        | Expression::Text { .. }
+        | Expression::Boolean(_)
+        | Expression::Lambda { .. }
+        | Expression::Function { .. } => {}
     }
 }
 
@@ -241,7 +247,6 @@ type EachMatch<'a> = dyn FnMut(i64, i64, &[&str]) -> rusqlite::Result<bool> + 'a
 pub(crate) struct Page {
     /// Token of the next page, if there is one.
     pub next: Option<String>,
-    pub rows: usize,
 }
 
 impl Query<'_> {
@@ -280,7 +285,7 @@ impl Query<'_> {
         }
         let next = goes_on
             .then(|| exchange::seal(&SkipToken { after: last, left: left.map(|left| left - rows), order: Vec::new() }));
-        Ok(Page { next, rows })
+        Ok(Page { next })
     }
 
     /// How many rows match, on all pages.
@@ -350,7 +355,7 @@ impl Query<'_> {
             }
         }
         let goes_on = more_than && left.is_none_or(|left| rows < left);
-        Ok(Page { next: token.filter(|_| goes_on).map(|token| exchange::seal(&token)), rows })
+        Ok(Page { next: token.filter(|_| goes_on).map(|token| exchange::seal(&token)) })
     }
 
     fn place(&self, within: i64) -> i64 {

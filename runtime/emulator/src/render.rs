@@ -102,7 +102,8 @@ pub(crate) fn write_stored(out: &mut Vec<u8>, table: &Table, data: &str, stamp: 
     out.push(b'}');
 }
 
-fn open(out: &mut Vec<u8>, table: &Table, stamp: Stamp) {
+/// The opening bracket of a row, with its etag.
+pub(crate) fn open(out: &mut Vec<u8>, table: &Table, stamp: Stamp) {
     out.extend_from_slice(b"{\"@odata.etag\":\"");
     push_etag(out, table, stamp, "\\\"");
     out.push(b'"');

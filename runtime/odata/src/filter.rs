@@ -32,6 +32,26 @@ pub enum Expression {
     },
     /// A boolean by itself: `msdyn_sellable`, `true`.
     Boolean(Operand),
+    /// `Account_Tasks/any(t:t/statecode eq 1)`. Without a condition: whether the collection holds anything.
+    Lambda {
+        collection: String,
+        /// What the condition calls a member; its properties begin with it and a slash.
+        variable: String,
+        all: bool,
+        inner: Option<Box<Expression>>,
+    },
+    /// A function with named arguments: `Microsoft.Dynamics.CRM.LastXDays(PropertyName='createdon',PropertyValue=7)`.
+    Function {
+        name: String,
+        arguments: Vec<(String, Argument)>,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Argument {
+    Literal(Literal),
+    /// `["5","2000"]`.
+    List(Vec<Literal>),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -136,6 +156,8 @@ fn evaluate(expression: &Expression, property: &dyn Fn(&str) -> Literal) -> Opti
             Literal::Boolean(is) => Some(*is),
             _ => None,
         },
+        // What they look at is not a property of the row: only a system that knows them can tell.
+        Expression::Lambda { .. } | Expression::Function { .. } => None,
     }
 }
 
@@ -288,6 +310,21 @@ impl<'a> Parser<'a> {
             // A property may have the name of a function.
             self.at = before;
         }
+        let name = self.word();
+        if self.rest()[name.len()..].trim_start().starts_with('(') {
+            if let Some((collection, all)) = name
+                .strip_suffix("/any")
+                .map(|collection| (collection, false))
+                .or_else(|| name.strip_suffix("/all").map(|collection| (collection, true)))
+            {
+                self.at += name.len();
+                return self.lambda(collection, all);
+            }
+            if name.contains('.') {
+                self.at += name.len();
+                return self.function(name);
+            }
+        }
         let left = self.operand()?;
         let operator = match self.word() {
             "eq" => Comparison::Equal,
@@ -306,6 +343,88 @@ impl<'a> Parser<'a> {
         self.at += 2;
         let right = self.operand()?;
         Ok(Expression::Compare { left, operator, right })
+    }
+
+    fn lambda(&mut self, collection: &str, all: bool) -> Result<Expression, FilterError> {
+        self.expect('(')?;
+        let collection = collection.to_owned();
+        if self.take(')') {
+            if all {
+                return Err(self.error("all needs a condition"));
+            }
+            return Ok(Expression::Lambda { collection, variable: String::new(), all, inner: None });
+        }
+        let variable = self.word().to_owned();
+        if variable.is_empty() || variable.contains(['/', '.']) {
+            return Err(self.error("a name for the members of the collection was expected"));
+        }
+        self.at += variable.len();
+        self.expect(':')?;
+        let inner = self.deeper(Self::or)?;
+        self.expect(')')?;
+        Ok(Expression::Lambda { collection, variable, all, inner: Some(Box::new(inner)) })
+    }
+
+    fn function(&mut self, name: &str) -> Result<Expression, FilterError> {
+        self.expect('(')?;
+        let mut arguments = Vec::new();
+        if !self.take(')') {
+            loop {
+                let argument = self.word().to_owned();
+                if argument.is_empty() {
+                    return Err(self.error("the name of a parameter was expected"));
+                }
+                self.at += argument.len();
+                self.expect('=')?;
+                arguments.push((argument, self.argument()?));
+                if !self.take(',') {
+                    self.expect(')')?;
+                    break;
+                }
+            }
+        }
+        Ok(Expression::Function { name: name.to_owned(), arguments })
+    }
+
+    fn argument(&mut self) -> Result<Argument, FilterError> {
+        if !self.take('[') {
+            return self.list_item().map(Argument::Literal);
+        }
+        let mut values = Vec::new();
+        if self.take(']') {
+            return Ok(Argument::List(values));
+        }
+        loop {
+            values.push(self.list_item()?);
+            if !self.take(',') {
+                self.expect(']')?;
+                return Ok(Argument::List(values));
+            }
+        }
+    }
+
+    /// A literal, or a text in the double quotes of JSON.
+    fn list_item(&mut self) -> Result<Literal, FilterError> {
+        self.skip_blanks();
+        if let Some(inner) = self.rest().strip_prefix('"') {
+            let mut text = String::new();
+            let mut letters = inner.char_indices();
+            while let Some((at, letter)) = letters.next() {
+                match letter {
+                    '"' => {
+                        self.at += at + 2;
+                        return Ok(Literal::Text(text));
+                    }
+                    '\\' => text.extend(letters.next().map(|(_, escaped)| escaped)),
+                    other => text.push(other),
+                }
+            }
+            return Err(self.error("a text has no end"));
+        }
+        match self.operand()? {
+            Operand::Literal(value) => Ok(value),
+            Operand::Property(name) => Err(self.error(format!("a literal was expected, not {name}"))),
+        }
     }
 
     /// What follows the bracket of a text function, with an `eq true` that some clients add.
@@ -394,6 +513,11 @@ mod tests {
                 format!("[{function:?} {} {}]", operand(left), operand(part))
             }
             Expression::Boolean(left) => format!("[{}]", operand(left)),
+            Expression::Lambda { collection, variable, all, inner } => {
+                let inner = inner.as_deref().map(shown).unwrap_or_default();
+                format!("{}{{{collection} {variable} {inner}}}", if *all { "all" } else { "any" })
+            }
+            Expression::Function { name, arguments } => format!("{name}{arguments:?}"),
         }
     }
 
@@ -475,6 +599,30 @@ mod tests {
             (deep.as_str(), 65, "more than 64 levels of brackets and not"),
         ] {
             assert_eq!(parse(text), Err(FilterError { at, message: message.to_owned() }), "{text}");
+        }
+    }
+
+    #[test]
+    fn lambdas_and_functions_are_read() {
+        for (text, wanted) in [
+            ("Account_Tasks/any()", "any{Account_Tasks  }"),
+            ("Account_Tasks/all(t:t/statecode eq 1)", "all{Account_Tasks t [t/statecode Equal 1]}"),
+            (
+                "a/any(c:c/j eq 'x' and c/b/any(o:o/d ne 'N')) and endswith(n,'I')",
+                "(any{a c ([c/j Equal 'x'] and any{c/b o [o/d NotEqual 'N']})} and [EndsWith n 'I'])",
+            ),
+            (
+                "not M.D.In(PropertyName='n',PropertyValues=[\"O'Brian\",'B', 3])",
+                "!M.D.In[(\"PropertyName\", Literal(Text(\"n\"))), (\"PropertyValues\", List([Text(\"O'Brian\"), Text(\"B\"), Number(3)]))]",
+            ),
+            ("M.Today(PropertyName='c')", "M.Today[(\"PropertyName\", Literal(Text(\"c\")))]"),
+        ] {
+            assert_eq!(parse(text).map(|tree| shown(&tree)), Ok(wanted.to_owned()), "{text}");
+        }
+        for text in
+            ["a/all()", "a/any(", "a/any(t)", "a/any(t:)", "M.F(", "M.F(a)", "M.F(a=)", "M.F(a=[\"x)", "M.F(a=[1)"]
+        {
+            assert!(parse(text).is_err(), "{text}");
         }
     }
 

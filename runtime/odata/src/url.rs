@@ -53,7 +53,55 @@ pub fn parse(text: &str) -> Result<Resource, UrlError> {
     let (path, query) = text.split_once('?').unwrap_or((text, ""));
     // Coded quotes and slashes mean the same as plain ones once they are inside quotes, so the path is decoded first.
     let path = decode(path).ok_or(UrlError { at: 0, message: "the path is not UTF-8" })?;
-    Ok(Resource { segments: parse_path(&path)?, options: parse_query(query)? })
+    let mut resource = Resource { segments: parse_path(&path)?, options: parse_query(query)? };
+    let Resource { segments, options } = &mut resource;
+    // `sets(code=@k)?@k='A'`: an alias that nothing is assigned to is null.
+    for segment in segments {
+        let Key::Named(pairs) = &mut segment.key else { continue };
+        for (_, value) in pairs {
+            if let Literal::Text(text) = value
+                && let Some(alias) = text.strip_prefix(ALIAS)
+            {
+                let assigned = options.iter().find(|(name, _)| name == alias).map(|(_, value)| value.as_str());
+                *value = match assigned {
+                    None => Literal::Null,
+                    Some(text) => Literal::parse(text).unwrap_or_else(|| Literal::text(text)),
+                };
+            }
+        }
+    }
+    Ok(resource)
+}
+
+/// Marks an alias among the texts of a path: no request can hold it.
+const ALIAS: char = '\u{f8ff}';
+
+/// A parameter alias, or a list in square brackets, at the start of a value; with its length.
+fn read_special(text: &str) -> Option<(Literal, usize)> {
+    if let Some(name) = text.strip_prefix('@') {
+        let length = name.find(|c: char| !(c.is_alphanumeric() || c == '_')).map_or(text.len(), |at| at + 1);
+        return Some((Literal::Text(format!("{ALIAS}{}", &text[..length])), length));
+    }
+    if !text.starts_with('[') {
+        return None;
+    }
+    let mut quote = None;
+    for (at, letter) in text.char_indices() {
+        match (letter, quote) {
+            ('\'' | '"', None) => quote = Some(letter),
+            (letter, Some(open)) if letter == open => quote = None,
+            (']', None) => return Some((Literal::text(&text[..=at]), at + 1)),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The members of a list in square brackets, with either kind of quotes.
+#[must_use]
+pub fn read_list(text: &str) -> Vec<String> {
+    let inner = text.trim().trim_start_matches('[').trim_end_matches(']');
+    split_list(inner).into_iter().map(|item| item.trim_matches(['\'', '"']).to_owned()).collect()
 }
 
 /// What follows `root` in a request target: a full URL, a path from the host, or a path that is already below the
@@ -130,7 +178,9 @@ fn parse_key(text: &str) -> Result<(Key, usize), (usize, &'static str)> {
         } else {
             None
         };
-        let (value, length) = literal::read(&text[at..]).ok_or((at, "a literal was expected"))?;
+        let (value, length) = literal::read(&text[at..])
+            .or_else(|| read_special(&text[at..]).filter(|_| name.is_some()))
+            .ok_or((at, "a literal was expected"))?;
         at = blanks(at + length);
         match name {
             Some(name) if single.is_none() => pairs.push((name.to_owned(), value)),
@@ -164,6 +214,31 @@ impl Resource {
     #[must_use]
     pub fn option(&self, name: &str) -> Option<&str> {
         self.options.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// A query option with its parameter aliases replaced by what they stand for, or by null.
+    #[must_use]
+    pub fn resolved(&self, name: &str) -> Option<String> {
+        let text = self.option(name)?;
+        let mut resolved = String::with_capacity(text.len());
+        let (mut rest, mut quoted) = (text, false);
+        while let Some(letter) = rest.chars().next() {
+            let after_name =
+                rest.len() - rest.trim_start_matches(|c: char| c == '@' || c.is_alphanumeric() || c == '_').len();
+            let is_alias =
+                letter == '@' && !quoted && after_name > 1 && !resolved.ends_with(|c: char| c.is_alphanumeric());
+            if is_alias {
+                let alias = &rest[..after_name];
+                let assigned = self.options.iter().find(|(own, _)| own == alias).map(|(_, value)| value.as_str());
+                resolved.push_str(assigned.unwrap_or("null"));
+                rest = &rest[after_name..];
+                continue;
+            }
+            quoted ^= letter == '\'';
+            resolved.push(letter);
+            rest = &rest[letter.len_utf8()..];
+        }
+        Some(resolved)
     }
 
     /// The items of a list option such as `$select`; empty when it is not given.
@@ -285,6 +360,24 @@ mod tests {
         ] {
             assert_eq!(shown(text), wanted, "{text}");
         }
+    }
+
+    #[test]
+    fn aliases_stand_for_what_is_assigned() {
+        let resource = parse("a(k=@k,l=@none)?$filter=@p1 ne @p3 and c eq '@p1'&@p1=revenue&@k='x'").expect("parses");
+        assert_eq!(resource.resolved("$filter").as_deref(), Some("revenue ne null and c eq '@p1'"));
+        assert_eq!(
+            resource.segments[0].key,
+            Key::Named(vec![("k".to_owned(), Literal::text("x")), ("l".to_owned(), Literal::Null)])
+        );
+        let list = parse("F(Names=['a',\"b\"])").expect("parses");
+        let Key::Named(pairs) = &list.segments[0].key else { panic!("{list:?}") };
+        let Literal::Text(text) = &pairs[0].1 else { panic!("{pairs:?}") };
+        assert_eq!(read_list(text), ["a", "b"]);
+        assert_eq!(
+            split_options("$select=a,b;$filter=c eq ';';$expand=d($select=e;$top=1)"),
+            [("$select", "a,b"), ("$filter", "c eq ';'"), ("$expand", "d($select=e;$top=1)")]
+        );
     }
 
     #[test]

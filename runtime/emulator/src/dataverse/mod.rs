@@ -2,20 +2,29 @@
 //!
 //! Owns what the Web API says about rows; writing, metadata and change tracking have files of their own.
 
+mod aggregate;
+mod apply;
 mod bulk;
+mod condition;
 mod delta;
+mod display;
 mod environment;
+mod expand;
+mod fetchxml;
+mod filter;
 mod limits;
 mod metadata;
 mod payload;
+mod query;
+mod read;
 mod references;
 pub(crate) mod roles;
 mod rows;
+mod span;
 pub(crate) mod steps;
 pub(crate) mod system;
 mod write;
-
-use std::sync::Arc;
+mod xml;
 
 use dualwright_odata::Literal;
 use dualwright_odata::batch::{Request, Response};
@@ -24,27 +33,25 @@ use rusqlite::Connection;
 use uuid::Uuid;
 
 use crate::batch::Site;
-use crate::catalogue::{Catalogue, Table};
+use crate::catalogue::Table;
 use crate::cell::{self, Cell};
-use crate::clock::Clock;
-use crate::exchange::{self, json, no_content, with_header};
-use crate::query::{self, Filter, Query, QueryError};
-use crate::render::{self, Selection, Surroundings};
-use crate::store::{self, Found, Store};
+use crate::exchange::{self, json};
+use crate::query::QueryError;
+use crate::render::{Selection, Surroundings};
+use crate::store::{self, Found};
 
 pub(crate) use delta::expire_links;
 pub(crate) use environment::{
     Environment, add_dual_write_users, answer, is_configuration, observers, prepare, site_of,
 };
 pub use limits::LimitSettings;
+pub(crate) use read::read;
 pub(crate) use write::write;
 
 pub(crate) const ROOT: &str = "/api/data/v9.2";
 
 /// Rows on a page at most, and by default.
-const PAGE_MAX: usize = 5_000;
-/// What `$count` says at most.
-const COUNT_MAX: i64 = 5_000;
+const PAGE_MAX: usize = query::PAGE_MAX;
 
 pub(super) const NOT_FOUND: &str = "0x80040217";
 pub(super) const NO_SUCH_KEY_VALUES: &str = "0x80060891";
@@ -187,188 +194,23 @@ pub(super) fn resource(site: &Site, target: &str) -> Result<Resource, Response> 
     url::parse(below).map_err(|refusal| error(400, BAD_QUERY, &refusal.to_string()))
 }
 
-/// Answers a GET.
-pub(crate) fn read(store: &Store, site: &Site, connection: &Connection, request: &Request) -> Response {
-    let catalogue = store.catalogue();
-    read_resource(site, connection, &catalogue, &store.clock, request).unwrap_or_else(|refusal| refusal)
-}
-
-fn read_resource(
-    site: &Site,
-    connection: &Connection,
-    catalogue: &Catalogue,
-    clock: &Clock,
-    request: &Request,
-) -> Result<Response, Response> {
-    let resource = resource(site, &request.url)?;
-    let Some((first, rest)) = resource.segments.split_first() else { return Ok(service_document(site, catalogue)) };
-    match first.name.as_str() {
-        "$metadata" => {
-            let annotated = resource.option("annotations") == Some("true")
-                || exchange::preference(request, "odata.include-annotations").is_some();
-            return Ok(metadata::csdl(catalogue, annotated));
-        }
-        _ if metadata::is_about_definitions(&resource) => return metadata::read(catalogue, site, &resource),
-        "RetrieveVersion" => return Ok(json(200, br#"{"Version":"9.2.0.0"}"#.to_vec())),
-        _ => {}
-    }
-    let around = Surroundings { connection, catalogue, clock };
-    if let Some(caller) = &site.user
-        && let Some(answer) = roles::read(site, caller, around, &resource, request)
-    {
-        return answer;
-    }
-    let table = catalogue.by_set(&first.name).ok_or_else(|| no_such_set(&first.name))?;
-    permit(site, table)?;
-    match (&first.key, rest) {
-        (Key::None, []) => read_set(site, around, table, &resource, request),
-        (Key::None, [count]) if count.name == "$count" => {
-            let count = match delta::Request::of(&resource, request)? {
-                Some(delta) => delta.count(site, around, table)?,
-                None => {
-                    let query = query_of(around, table, &resource, request)?;
-                    query.count(connection).map_err(|error| error.dataverse(table))?.min(COUNT_MAX)
-                }
-            };
-            let mut response = no_content(200);
-            response.headers.push(("Content-Type".into(), "text/plain".into()));
-            response.body = count.to_string().into_bytes();
-            Ok(response)
-        }
-        (Key::None, [next, ..]) => Err(no_such_set(&next.name)),
-        (key, path) => {
-            let locator = Locator::new(table, key)?;
-            let row = locator.find(connection, table).map_err(|error| failed(&error))?;
-            let row = row.ok_or_else(|| locator.not_found(table))?;
-            match path {
-                [] => read_row(site, around, table, &row, &resource, request),
-                [property] => read_behind(site, around, table, &row, &property.name, &resource, request),
-                [navigation, reference] if reference.name == "$ref" => {
-                    let (target, id) = follow(catalogue, table, &row, &navigation.name)?;
-                    let body = serde_json::json!({
-                        "@odata.context": format!("{}{}/$metadata#$ref", site.base, site.root),
-                        "@odata.id": format!("{}{}/{}({id})", site.base, site.root, target.set()),
-                    });
-                    Ok(json(200, body.to_string().into_bytes()))
-                }
-                [_, next, ..] => Err(no_such_set(&next.name)),
-            }
-        }
-    }
-}
-
 /// Refuses to let the caller read a table without the privilege for it.
 pub(super) fn permit(site: &Site, table: &Table) -> Result<(), Response> {
     site.user.as_ref().map_or(Ok(()), |caller| roles::may_read(caller, table))
 }
 
-fn service_document(site: &Site, catalogue: &Catalogue) -> Response {
-    let sets = catalogue
-        .tables()
-        .map(|table| serde_json::json!({"name": table.set(), "kind": "EntitySet", "url": table.set()}))
-        .collect::<Vec<_>>();
-    let context = format!("{}{}/$metadata", site.base, site.root);
-    json(200, serde_json::json!({"@odata.context": context, "value": sets}).to_string().into_bytes())
-}
-
+/// What a page of changes is written with: columns alone, as expansions cannot be tracked.
 pub(super) fn selection(
     around: Surroundings<'_>,
     table: &Table,
     resource: &Resource,
     request: &Request,
 ) -> Result<Selection, Response> {
-    let columns = query::select(table, &resource.list("$select")).map_err(|error| error.dataverse(table))?;
-    let expansions =
-        query::expand(around.catalogue, table, &resource.list("$expand")).map_err(|error| error.dataverse(table))?;
+    let columns = crate::query::select(table, &resource.list("$select")).map_err(|error| error.dataverse(table))?;
+    let expansions = crate::query::expand(around.catalogue, table, &resource.list("$expand"))
+        .map_err(|error| error.dataverse(table))?;
     let annotations = exchange::preference(request, "odata.include-annotations").is_some();
     Ok(Selection { columns, expansions, annotations, related: Vec::new() })
-}
-
-fn query_of<'a>(
-    around: Surroundings<'_>,
-    table: &'a Arc<Table>,
-    resource: &Resource,
-    request: &Request,
-) -> Result<Query<'a>, Response> {
-    for (name, _) in &resource.options {
-        if matches!(name.as_str(), "$skip" | "$apply" | "$search" | "$compute") {
-            return Err(error(400, BAD_QUERY, &format!("The query option {name} is not supported.")));
-        }
-    }
-    let number = |name: &str| match resource.option(name) {
-        None => Ok(None),
-        Some(text) => text
-            .parse::<usize>()
-            .map(Some)
-            .map_err(|_| error(400, BAD_QUERY, &format!("Invalid value '{text}' for {name}."))),
-    };
-    let filter = match resource.option("$filter") {
-        None => None,
-        Some(text) => Some(Filter::new(around.catalogue, table, text).map_err(|error| error.dataverse(table))?),
-    };
-    let order = resource
-        .order()
-        .into_iter()
-        .map(|(name, descending)| match table.readable(name) {
-            Some(column) => Ok((column, descending)),
-            None => Err(QueryError::Property(name.to_owned()).dataverse(table)),
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    let token = match resource.option("$skiptoken") {
-        None => None,
-        Some(token) => Some(exchange::unseal(token).ok_or_else(|| error(400, BAD_QUERY, "Malformed skip token."))?),
-    };
-    Ok(Query {
-        table,
-        selection: selection(around, table, resource, request)?,
-        filter,
-        order,
-        top: number("$top")?,
-        skip: 0,
-        page_size: exchange::page_size(request, PAGE_MAX),
-        company: None,
-        token,
-    })
-}
-
-fn read_set(
-    site: &Site,
-    around: Surroundings<'_>,
-    table: &Arc<Table>,
-    resource: &Resource,
-    request: &Request,
-) -> Result<Response, Response> {
-    if let Some(delta) = delta::Request::of(resource, request)? {
-        return delta.answer(site, around, table, resource, request);
-    }
-    let query = query_of(around, table, resource, request)?;
-    let mut body = context(site, &format!("{}{}", table.set(), selected(resource)));
-    if resource.option("$count") == Some("true") {
-        let count = query.count(around.connection).map_err(|error| error.dataverse(table))?;
-        body.extend_from_slice(format!(",\"@odata.count\":{}", count.min(COUNT_MAX)).as_bytes());
-        if query.selection.annotations {
-            let annotations = format!(
-                ",\"@Microsoft.Dynamics.CRM.totalrecordcount\":{},\
-                 \"@Microsoft.Dynamics.CRM.totalrecordcountlimitexceeded\":{}",
-                count.min(COUNT_MAX),
-                count > COUNT_MAX
-            );
-            body.extend_from_slice(annotations.as_bytes());
-        }
-    }
-    body.extend_from_slice(b",\"value\":[");
-    let page = query.run(around, &mut body).map_err(|error| error.dataverse(table))?;
-    body.push(b']');
-    if let Some(token) = page.next {
-        push_link(&mut body, "nextLink", site, table, resource, "$skiptoken", &token);
-    }
-    body.push(b'}');
-    let mut response = json(200, body);
-    if page.rows > 0 && exchange::preference(request, "odata.maxpagesize").is_some() {
-        let size = query.page_size;
-        response = with_header(response, "Preference-Applied", format!("odata.maxpagesize={size}"));
-    }
-    Ok(response)
 }
 
 /// The start of an answer, up to its context.
@@ -377,7 +219,7 @@ pub(super) fn context(site: &Site, fragment: &str) -> Vec<u8> {
     format!("{{\"@odata.context\":{}", cell::quoted(&context)).into_bytes()
 }
 
-fn selected(resource: &Resource) -> String {
+pub(super) fn selected(resource: &Resource) -> String {
     resource.option("$select").map(|names| format!("({names})")).unwrap_or_default()
 }
 
@@ -393,84 +235,6 @@ pub(super) fn push_link(
     let query = exchange::link_query(resource, &[(token_name, token)]);
     let link = format!("{}{}/{}{query}", site.base, site.root, table.set());
     body.extend_from_slice(format!(",\"@odata.{name}\":{}", cell::quoted(&link)).as_bytes());
-}
-
-fn read_row(
-    site: &Site,
-    around: Surroundings<'_>,
-    table: &Arc<Table>,
-    row: &Found,
-    resource: &Resource,
-    request: &Request,
-) -> Result<Response, Response> {
-    let etag = render::etag(table, row.stamp());
-    if exchange::if_none_match(request).is_some_and(|header| exchange::names_etag(header, &etag)) {
-        return Ok(no_content(304));
-    }
-    let selection = selection(around, table, resource, request)?;
-    let body = entity(site, around, table, row, resource, &selection).map_err(|error| failed(&error))?;
-    Ok(with_header(json(200, body), "ETag", etag))
-}
-
-/// One row as a document of its own.
-pub(super) fn entity(
-    site: &Site,
-    around: Surroundings<'_>,
-    table: &Table,
-    row: &Found,
-    resource: &Resource,
-    selection: &Selection,
-) -> rusqlite::Result<Vec<u8>> {
-    let mut body = context(site, &format!("{}{}/$entity", table.set(), selected(resource)));
-    let at = body.len();
-    let mut cells = Vec::with_capacity(table.columns.len());
-    table.cells(&row.data, &mut cells);
-    render::write_row(&mut body, around, table, &cells, row.stamp(), selection)?;
-    // The row's opening bracket becomes the comma behind the context.
-    body[at] = b',';
-    Ok(body)
-}
-
-/// A single property, or the row behind a lookup.
-fn read_behind(
-    site: &Site,
-    around: Surroundings<'_>,
-    table: &Arc<Table>,
-    row: &Found,
-    name: &str,
-    resource: &Resource,
-    request: &Request,
-) -> Result<Response, Response> {
-    let mut cells = Vec::new();
-    table.cells(&row.data, &mut cells);
-    if let Some(at) = table.readable(name) {
-        if cells[at] == cell::NULL {
-            return Ok(no_content(204));
-        }
-        let mut body = context(site, &format!("{}({})/{name}", table.set(), table.shown_key(&cells)));
-        body.extend_from_slice(format!(",\"value\":{}}}", cells[at]).as_bytes());
-        return Ok(json(200, body));
-    }
-    let (target, id) = follow(around.catalogue, table, row, name)?;
-    let locator = Locator::Id(id);
-    let found = locator.find(around.connection, target).map_err(|error| failed(&error))?;
-    let found = found.ok_or_else(|| locator.not_found(target))?;
-    read_row(site, around, target, &found, resource, request)
-}
-
-/// The table and the id that a lookup of a row points to.
-fn follow<'a>(
-    catalogue: &'a Catalogue,
-    table: &Table,
-    row: &Found,
-    navigation: &str,
-) -> Result<(&'a Arc<Table>, Uuid), Response> {
-    let (at, target) = table.navigation(navigation).ok_or_else(|| no_such_set(navigation))?;
-    let target = catalogue.by_name(target).ok_or_else(|| no_such_set(navigation))?;
-    let mut cells = Vec::new();
-    table.cells(&row.data, &mut cells);
-    let id = table.id_of(&cells[at]).ok_or_else(|| no_content(204))?;
-    Ok((target, id))
 }
 
 #[cfg(test)]

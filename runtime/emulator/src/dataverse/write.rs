@@ -13,9 +13,8 @@ use uuid::Uuid;
 
 use super::metadata;
 use super::payload::{self, Goal, Later, members};
-use super::{
-    BAD_QUERY, DUPLICATE, Locator, VERSION_MISMATCH, entity, error, failed, no_such_set, resource, roles, selection,
-};
+use super::read::entity;
+use super::{BAD_QUERY, DUPLICATE, Locator, VERSION_MISMATCH, error, failed, no_such_set, resource, roles};
 use crate::batch::{References, Site, resolve};
 use crate::body::Members;
 use crate::catalogue::Table;
@@ -237,8 +236,7 @@ impl Write<'_, '_> {
                 // Documented: an update ignores what should be expanded.
                 wanted.to_mut().options.retain(|(name, _)| !name.eq_ignore_ascii_case("$expand"));
             }
-            let selection = selection(around, table, &wanted, self.request)?;
-            let body = entity(self.site, around, table, row, &wanted, &selection).map_err(|error| failed(&error))?;
+            let body = entity(self.site, around, table, row, &wanted, self.request)?;
             let response = json(if created { 201 } else { 200 }, body);
             let response = with_header(response, "Preference-Applied", "return=representation");
             return Ok((with_header(response, "ETag", etag), Some(path)));

@@ -87,6 +87,8 @@ impl Check<'_> {
                 };
                 Err(unknown_function(name))
             }
+            Expression::Lambda { collection, .. } => Err(bad_query(&refusal::unknown_property(self.table, collection))),
+            Expression::Function { name, .. } => Err(unknown_function(name)),
             Expression::Boolean(operand) => match self.type_of(operand)? {
                 Type::Boolean => Ok(()),
                 _ => Err(bad_query("The $filter expression must evaluate to a single boolean value.")),
