@@ -115,7 +115,7 @@ impl Trio {
             Part::Finops | Part::Dataverse => {
                 let kind = if part == Part::Finops { SystemKind::Finops } else { SystemKind::Dataverse };
                 let listen = format!("127.0.0.1:{}", self.ports[part as usize]);
-                command.args(["emulate", part.name(), "--no-limits", "--listen", &listen, "--store"]);
+                command.args(["emulate", part.name(), "--no-auth", "--no-limits", "--listen", &listen, "--store"]);
                 command.arg(store(self.folder.path(), kind));
                 Some(kind)
             }

@@ -83,7 +83,7 @@ impl World {
         // Ends with the test's runtime.
         tokio::spawn(async move { serving.serve(listener, std::future::pending()).await });
 
-        let system = System::new(kind, Endpoint { base, credentials: None }).expect("client");
+        let system = System::new(kind, Endpoint { base, credentials: None, ca_pem: None }).expect("client");
         let catalogue = system.catalogue(TIMEOUT).await.expect("catalogue");
         let mut tables = HashMap::new();
         let sets: &[&str] = match kind {

@@ -20,7 +20,7 @@ Configuration (TOML; paths are relative to the file):
             batch_rows_max = 998, initial_sync_concurrency = 4
   [link]    slug, companies = [\"usmf\"], conflict_winner = \"finops\"
             finops.url, dataverse.url, and for each .auth = { token_url, client_id,
-            client_secret = { env = \"NAME\" }, scope }
+            client_secret = { env = \"NAME\" }, scope } and .ca_file = \"ca.pem\"
   [[plugin]]      name, file, sha256
   [[map]]         slug, file (msdyn_mapping JSON), integration_key = [\"…\"], finops_collection
                   or, computed by a plugin: slug, finops_collection,

@@ -247,12 +247,25 @@ pub(crate) fn is_slug(text: &str) -> bool {
         && text.as_bytes()[0].is_ascii_alphanumeric()
 }
 
-pub(crate) fn endpoint(url: &str, credentials: Option<ClientCredentials>) -> Result<Endpoint, String> {
+/// A PEM file with one certificate at least, as it was read.
+fn certificates(pem: Vec<u8>) -> Result<Vec<u8>, String> {
+    match reqwest::Certificate::from_pem_bundle(&pem) {
+        Ok(found) if found.is_empty() => Err("there is none in it".to_owned()),
+        Ok(_) => Ok(pem),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+pub(crate) fn endpoint(
+    url: &str,
+    credentials: Option<ClientCredentials>,
+    ca_pem: Option<Vec<u8>>,
+) -> Result<Endpoint, String> {
     let base = Url::parse(url).map_err(|error| format!("`{url}` is not a URL: {error}"))?;
     if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
         return Err(format!("`{url}` is not an http or https URL"));
     }
-    Ok(Endpoint { base, credentials })
+    Ok(Endpoint { base, credentials, ca_pem })
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::{
     BindingConfig, Config as Meaning, ConfigProblem, FaultPolicy, Limits, LinkConfig, MapConfig, MappedTableConfig,
-    PluginFile, Stage, TableMapConfig, endpoint, is_slug,
+    PluginFile, Stage, TableMapConfig, certificates, endpoint, is_slug,
 };
 use crate::connect::{ClientCredentials, Endpoint};
 
@@ -105,7 +105,9 @@ enum SystemName {
 struct Side {
     /// Scheme and host, for instance https://contoso.crm.dynamics.com.
     url: String,
-    /// OAuth 2.0 client credentials; an emulator needs none.
+    /// Certificates to trust beside those of the machine, as PEM.
+    ca_file: Option<PathBuf>,
+    /// OAuth 2.0 client credentials; an emulator with --no-auth needs none.
     auth: Option<Auth>,
 }
 
@@ -255,8 +257,8 @@ pub(super) fn raise(
     }
     let limits = raise_limits(&written.limits, &mut problems);
     let companies = raise_companies(&written.link.companies, &mut problems);
-    let finops = raise_side("link.finops", &written.link.finops, environment, &mut problems);
-    let dataverse = raise_side("link.dataverse", &written.link.dataverse, environment, &mut problems);
+    let finops = raise_side("link.finops", &written.link.finops, folder, environment, &mut problems);
+    let dataverse = raise_side("link.dataverse", &written.link.dataverse, folder, environment, &mut problems);
 
     let mut names = BTreeSet::new();
     let plugins = written
@@ -354,6 +356,7 @@ fn raise_companies(written: &[String], problems: &mut Problems<'_>) -> BTreeSet<
 fn raise_side(
     place: &str,
     side: &Side,
+    folder: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
     problems: &mut Problems<'_>,
 ) -> Option<Endpoint> {
@@ -386,7 +389,21 @@ fn raise_side(
             }
         }
     };
-    match endpoint(&side.url, credentials) {
+    let ca_pem = side.ca_file.as_ref().and_then(|file| {
+        let path = folder.join(file);
+        match std::fs::read(&path).map_err(|error| error.to_string()).and_then(certificates) {
+            Ok(pem) => Some(pem),
+            Err(error) => {
+                problems.add(
+                    format!("{place}.ca_file"),
+                    format!("{} does not hold certificates: {error}", path.display()),
+                    "Give a PEM file with the certificates to trust",
+                );
+                None
+            }
+        }
+    });
+    match endpoint(&side.url, credentials, ca_pem) {
         Ok(endpoint) => Some(endpoint),
         Err(message) => {
             problems.add(

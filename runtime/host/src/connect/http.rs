@@ -18,6 +18,8 @@ pub struct Endpoint {
     /// Scheme and host, without a path: `https://contoso.crm.dynamics.com`.
     pub base: Url,
     pub credentials: Option<ClientCredentials>,
+    /// Certificates to trust beside those of the machine, as PEM.
+    pub ca_pem: Option<Vec<u8>>,
 }
 
 /// OAuth 2.0 client credentials (reference 7.1 and 8.1).
@@ -101,13 +103,20 @@ impl Client {
             // A second installation is refused and harmless.
             let _ = rustls::crypto::ring::default_provider().install_default();
         });
+        let no_client =
+            |error: reqwest::Error| Fault::new(Code::ConfigInvalid, format!("no HTTP client for {name}: {error}"));
+        let trusted = match &endpoint.ca_pem {
+            Some(pem) => reqwest::Certificate::from_pem_bundle(pem).map_err(no_client)?,
+            None => Vec::new(),
+        };
         let inner = reqwest::Client::builder()
+            .tls_certs_merge(trusted)
             .connect_timeout(Duration::from_secs(10))
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .tcp_nodelay(true)
             .build()
-            .map_err(|error| Fault::new(Code::ConfigInvalid, format!("no HTTP client for {name}: {error}")))?;
+            .map_err(no_client)?;
         Ok(Self {
             inner,
             endpoint,
@@ -545,7 +554,7 @@ mod tests {
     #[test]
     fn links_to_other_hosts_are_not_followed() {
         let base = Url::parse("https://contoso.crm.dynamics.com/").expect("url");
-        let client = Client::new("dataverse", Endpoint { base, credentials: None }).expect("client");
+        let client = Client::new("dataverse", Endpoint { base, credentials: None, ca_pem: None }).expect("client");
         for (url, follows) in [
             ("/api/data/v9.2/accounts?$top=1", true),
             ("https://contoso.crm.dynamics.com/api/data/v9.2/accounts?$skiptoken=x", true),

@@ -215,7 +215,7 @@ fn operations_are_spelled_in_both_dialects() {
 async fn outcome_of(then: impl AsyncFnOnce(tokio::net::TcpStream)) -> WriteOutcome {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let base = format!("http://{}/", listener.local_addr().expect("address")).parse().expect("url");
-    let system = System::new(SystemKind::Finops, Endpoint { base, credentials: None }).expect("client");
+    let system = System::new(SystemKind::Finops, Endpoint { base, credentials: None, ca_pem: None }).expect("client");
     let serve = async {
         let (mut stream, _) = listener.accept().await.expect("a connection");
         let mut head = [0; 4096];
@@ -259,7 +259,7 @@ async fn a_system_that_cannot_be_reached_was_sent_nothing() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let base = format!("http://{}/", listener.local_addr().expect("address")).parse().expect("url");
     drop(listener);
-    let system = System::new(SystemKind::Finops, Endpoint { base, credentials: None }).expect("client");
+    let system = System::new(SystemKind::Finops, Endpoint { base, credentials: None, ca_pem: None }).expect("client");
     let mut fence = Fence { partition: "p".to_owned(), epoch: 1, version: Arc::from("W/\"1\"") };
     let outcome = system.write("t", TransactionId(id()), &mut fence, &[], Duration::from_secs(5)).await;
     assert!(matches!(&outcome, WriteOutcome::Wait { fault, .. } if fault.code == Code::Unavailable), "{outcome:?}");
@@ -269,7 +269,7 @@ async fn a_system_that_cannot_be_reached_was_sent_nothing() {
 async fn a_system_that_asked_for_a_wait_is_left_alone() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let base = format!("http://{}/", listener.local_addr().expect("address")).parse().expect("url");
-    let system = System::new(SystemKind::Finops, Endpoint { base, credentials: None }).expect("client");
+    let system = System::new(SystemKind::Finops, Endpoint { base, credentials: None, ca_pem: None }).expect("client");
     let serve = async {
         let (mut stream, _) = listener.accept().await.expect("a connection");
         let mut head = [0; 4096];
