@@ -86,7 +86,8 @@ fn a_configuration_names_the_certificates_to_trust() {
     for (file, wanted) in [("ca.pem", None), ("not.pem", Some("ca_file")), ("missing.pem", Some("ca_file"))] {
         let text = format!(
             "tenant = \"default\"\nstate = \"state\"\n[link]\nslug = \"l\"\ncompanies = [\"usmf\"]\n\
-             finops = {{ url = \"https://a\", ca_file = \"{file}\" }}\ndataverse = {{ url = \"https://b\" }}\n"
+             finops = {{ url = \"https://a\", ca_file = \"{file}\" }}\ndataverse = {{ url = \"https://b\" }}\n\
+             [[map]]\nslug = \"m\"\nfile = \"m.json\"\nintegration_key = [\"k\"]\n"
         );
         match (Config::parse("dualwright.toml", &text, folder.path(), &|_| None), wanted) {
             (Ok(config), None) => {
