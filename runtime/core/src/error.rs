@@ -60,8 +60,8 @@ codes! {
     LookupNotFound = 1006, Rejected, "a lookup found no row", "create the referenced row, or correct the key that refers to it, then retry";
     KeyEmpty = 1007, Rejected, "a key column has no value", "fill the key at the source";
     CompanyUnknown = 1008, Rejected, "the company of the row is not part of the link", "add the legal entity to the link, or correct the company of the row";
-    KeyAmbiguous = 1009, Rejected, "two rows of the source have the same key on the target", "correct the key of one of them at the source";
-    Immutable = 1010, Rejected, "a key or company column changed", "create a new row instead of changing the key";
+    KeyAmbiguous = 1009, Rejected, "another row of the source has the same integration key", "correct the key of this row or delete one of the two, or widen the map's integration key; then retry";
+    Immutable = 1010, Rejected, "a key or company column changed", "set the key back, or delete the row and create a new one";
     TextInvalid = 1011, Rejected, "a text holds characters that the target does not store", "remove control characters at the source";
     OptionUnknown = 1012, Rejected, "a choice has no such option", "add the option to the target column, or map the value with a value map";
     PluginRejected = 1101, Rejected, "a plugin rejected the record", "see the plugin's own code, correct the record at the source, then retry";
@@ -70,7 +70,6 @@ codes! {
     TransactionRolledBack = 1202, Rejected, "another record of the same transaction failed", "correct the record that failed; the whole transaction is then retried";
     DuplicateKey = 1203, Transient, "the target already has a row with this key", "wait: the row is read again and updated";
     VersionConflict = 1204, Transient, "the target row changed since it was read", "wait: the row is read again";
-    ConflictHeld = 1205, Rejected, "both sides changed the record", "choose the side that wins, then retry";
     TargetGone = 1206, Transient, "the target row is not there any more", "wait: the row is read again";
     Throttled = 2001, Transient, "the target asked to slow down", "wait: it is tried again when the target allows";
     Unavailable = 2002, Transient, "the target did not answer or reported a server error", "wait: it is tried again; if this lasts, see whether the target runs and can be reached";

@@ -101,6 +101,7 @@ impl<'a> Compiler<'a> {
         let finops_filter = self.filter(SystemKind::Finops, finops, &leg.finops_filter);
         let dataverse_filter = self.filter(SystemKind::Dataverse, dataverse, &leg.dataverse_filter);
         self.check_key(&key, &rows);
+        let key_complete = self.check_entity_key(&key, &rows, &company);
 
         let mut columns = [BTreeSet::from_iter(finops.key.iter().copied()), BTreeSet::new()];
         columns[0].extend(finops.company);
@@ -123,6 +124,7 @@ impl<'a> Compiler<'a> {
             to_finops: to_finops.flatten(),
             company_specific: company.specific,
             key_fields: key.into_iter().map(|(field, _)| field).collect(),
+            key_complete,
             finops_columns,
             dataverse_columns,
             notices: Vec::new(),
@@ -340,6 +342,39 @@ impl<'a> Compiler<'a> {
                 );
             }
         }
+    }
+
+    /// Whether the integration key holds the key of the entity, as it must (reference 1.8, rule 1). Where it does not, two
+    /// rows of the entity may have the same integration key, which is refused row by row.
+    fn check_entity_key(&mut self, key: &[(KeyField, End)], rows: &[Row<'_>], company: &Company) -> bool {
+        let PlanInput { finops, leg, .. } = self.input;
+        let held = |index: usize| {
+            let name = &finops.column(index).name;
+            (company.specific && finops.company == Some(index))
+                || key.iter().any(|(field, _)| {
+                    field.finops.as_ref() == Some(name)
+                        && rows
+                            .iter()
+                            .filter(|row| row.finops == Some(index) && row.is_path(&field.dataverse))
+                            .all(|row| row.mapping.transforms.iter().all(keeps_apart))
+                })
+        };
+        let missing = finops.key.iter().filter(|&&index| !held(index));
+        let missing = missing.map(|&index| &*finops.column(index).name).collect::<Vec<_>>().join(", ");
+        if missing.is_empty() {
+            return true;
+        }
+        if leg.fields.iter().any(|mapping| mapping.direction.goes_to(SystemKind::Dataverse)) {
+            let what = format!(
+                "it does not hold all of the key of {}: {missing} is missing or not kept apart, so two of its rows may \
+                 have the same integration key, and the second one is a failed record (DW-1009)",
+                finops.table
+            );
+            let remedy =
+                "map every key column of the entity as it is, and name its Dataverse column in integration_key";
+            self.problems.push(Problem::notice("integration key", what, remedy));
+        }
+        false
     }
 
     fn company(&mut self, rows: &[Row<'_>]) -> Company {
@@ -912,6 +947,16 @@ impl End {
     /// The column that holds the value: the own one, or the key column behind a lookup.
     fn value_column<'s>(&'s self, dataverse: &'s Schema) -> &'s Column {
         self.targets.first().map_or_else(|| dataverse.column(self.column), |target| &target.column)
+    }
+}
+
+/// Whether two different values are still two different values after this transform. A key has no empty part that a
+/// default could fill.
+fn keeps_apart(transform: &Transform) -> bool {
+    match transform {
+        Transform::Default { .. } => true,
+        Transform::ValueMap { pairs, default } => default.is_none() && ambiguous_values(pairs).is_empty(),
+        Transform::Truncate { .. } => false,
     }
 }
 

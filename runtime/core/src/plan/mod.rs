@@ -46,6 +46,8 @@ pub struct MapPlan {
     pub company_specific: bool,
     /// In the order of the integration key, the company left out.
     pub key_fields: Vec<KeyField>,
+    /// The integration key tells any two rows of the F&O entity apart, because it holds the entity's own key.
+    pub key_complete: bool,
     /// Every column of each side that the map touches: key, company, fields, filter; ascending.
     pub finops_columns: Vec<usize>,
     pub dataverse_columns: Vec<usize>,
@@ -170,6 +172,22 @@ enum KeyAddressSource {
 }
 
 impl MapPlan {
+    /// What identifies an F&O row on its own side: the entity's own key, which the integration key may not hold.
+    #[must_use]
+    pub fn entity_key(finops: &Schema, row: &[Value]) -> RowKey {
+        RowKey::new(None, finops.key.iter().map(|&index| row.get(index).unwrap_or(&Value::Absent)))
+    }
+
+    /// The key pairs of the F&O row with this [`MapPlan::entity_key`]. `None` when a part is not one of its column.
+    #[must_use]
+    pub fn entity_key_pairs(finops: &Schema, key: &RowKey) -> Option<Vec<(Arc<str>, Value)>> {
+        let columns = finops.key.iter().map(|&index| finops.column(index));
+        columns
+            .zip(key.parts())
+            .map(|(column, part)| Some((Arc::clone(&column.name), convert::parse_written(part, column)?)))
+            .collect()
+    }
+
     /// The key pairs of the F&O row that has this key, `dataAreaId` among them. Texts come in lower case, which F&O
     /// does not tell apart. `None` when the map does not lead to F&O, or the key of the entity cannot be told from
     /// the integration key.

@@ -1133,3 +1133,31 @@ fn there_and_back_again_changes_nothing() {
         assert_eq!(others[0], others[1], "{text}");
     }
 }
+
+#[test]
+fn a_key_that_does_not_tell_rows_of_the_entity_apart_is_noticed() {
+    let key = |paths: &str| paths.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let fields = "CURRENCYCODE = isocurrencycode\nNAME = currencyname";
+    for (fields, paths, missing) in [
+        (fields, "isocurrencycode", None),
+        (fields, "currencyname", Some("CURRENCYCODE")),
+        // Cut off, two currencies may be one.
+        ("CURRENCYCODE > isocurrencycode |5|", "isocurrencycode", Some("CURRENCYCODE")),
+        ("CURRENCYCODE > isocurrencycode {a:1,b:2}", "isocurrencycode", None),
+        ("CURRENCYCODE > isocurrencycode {a:1,b:1}", "isocurrencycode", Some("CURRENCYCODE")),
+        // What comes from Dataverse is told apart by its id.
+        ("CURRENCYCODE < isocurrencycode\nNAME < currencyname", "currencyname", None),
+    ] {
+        let world = match compile_leg(&leg("Currencies", "transactioncurrencies", fields), &key(paths)) {
+            Ok(world) => world,
+            Err(problems) => panic!("{paths}: {problems:?}"),
+        };
+        let own = |notice: &&Problem| notice.place == "integration key";
+        let told = world.plan.notices.iter().find(own).map(|notice| notice.message.to_uppercase());
+        assert_eq!(told.is_some(), missing.is_some(), "{fields} {paths}: {told:?}");
+        if let (Some(told), Some(missing)) = (&told, missing) {
+            assert!(told.contains(missing), "{told}");
+            assert!(!world.plan.key_complete);
+        }
+    }
+}

@@ -62,6 +62,7 @@ impl Engine {
             for row in rows {
                 match (&row.fate, &row.key) {
                     (Some(RowFate::OutOfScope | RowFate::Superseded), _) => {}
+                    (Some(RowFate::Failed(_)), _) if failed.knows(&row) => {}
                     (_, Some(key)) if failed.keys.contains(key) => {
                         if let Some(found) = row.target_id().and_then(|id| right.get_mut(&id)) {
                             found.matched = true;
@@ -290,7 +291,7 @@ impl Engine {
             let changes = captured::decode(&record.payload)?;
             let changes = changes.into_iter().filter(|change| change.set == *set).collect::<Vec<_>>();
             for row in self.carried(index, record.source, &changes).await? {
-                failed.keys.extend(row.key);
+                failed.keys.extend(row.record_key());
                 if record.source == SystemKind::Dataverse {
                     failed.ids.extend(row.source_id);
                 }
@@ -328,6 +329,13 @@ struct Failed {
     ids: HashSet<Uuid>,
     /// Some F&O rows failed before their key was known.
     unnamed: bool,
+}
+
+impl Failed {
+    /// Whether this row has a record of its own, because it may not have its key.
+    fn knows(&self, row: &RowWork) -> bool {
+        row.identity.as_ref().is_some_and(|identity| self.keys.contains(&identity.record_key()))
+    }
 }
 
 fn change(set: &std::sync::Arc<str>, json: Box<serde_json::value::RawValue>) -> CapturedChange {

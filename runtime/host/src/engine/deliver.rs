@@ -134,6 +134,8 @@ impl Engine {
 
     /// One attempt at a delivery of the outbox.
     pub(super) async fn deliver(&self, lane: &Lane, delivery: &Delivery) -> Result<Delivered, EngineError> {
+        // Live sync carries one delivery at a time, so what was taken before is in the store.
+        self.link.claims.settled();
         let mut settled = Settlement { delivery: Some((delivery.sequence, Fate::Complete)), ..Settlement::default() };
         let changes = match captured::decode(&delivery.payload) {
             Ok(changes) => changes,

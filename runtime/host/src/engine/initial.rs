@@ -122,6 +122,7 @@ impl Engine {
         // The worker's reason first: a reader whose receivers are gone only says that they are gone.
         worked?;
         read?;
+        self.link.claims.settled();
         self.retry_waiting(Some(index), stop).await?;
         let done = Position { done: true, ..position };
         let settlement =

@@ -18,6 +18,7 @@ use crate::config::{BindingConfig, Config, MapConfig, Stage};
 use crate::connect::metadata::Catalogue;
 use crate::connect::{System, Table};
 use crate::pipeline::lookups::Lookups;
+use crate::pipeline::ownership::Claims;
 use crate::pipeline::{Binding, Link, LinkMap, Role, Side};
 use crate::store::{Scope, Store};
 
@@ -156,6 +157,7 @@ pub async fn prepare(config: &Config, store: Store) -> Result<PreparedLink, Vec<
         store,
         sandbox,
         lookups: Lookups::default(),
+        claims: Claims::default(),
         tables: schemas.narrowed(),
         feed_tables,
         maps,

@@ -87,7 +87,7 @@ pub async fn prepare(link: &Link, work: &Work<'_>, budget: &Budget) -> Prepared 
 
 async fn ready(link: &Link, work: &Work<'_>, budget: &Budget, rows: &mut Vec<RowWork>) -> Result<(), Hold> {
     identify::identify(link, work, rows, budget).await?;
-    identify::recall(link, work, rows).await?;
+    identify::recall(link, work, rows, budget).await?;
     let mut session = session(link, work, budget)?;
     carry(link, work, &mut session, rows, budget).await?;
     target::decide(link, work, rows, budget).await
@@ -103,7 +103,7 @@ async fn carry(
 ) -> Result<(), Hold> {
     if table_map::split(link, work, session, rows).await? {
         identify::identify(link, work, rows, budget).await?;
-        identify::recall(link, work, rows).await?;
+        identify::recall(link, work, rows, budget).await?;
     }
     target::project(link, work, rows);
     guests::transform(link, work, session, rows).await?;
@@ -125,6 +125,7 @@ pub async fn attempt(link: &Link, lane: &Lane, work: &Work<'_>, budget: &Budget)
         Err(hold) => Verdict::Retry(hold),
     };
     table_map::close(link, work, &mut rows);
+    link.claims.give_back(&rows);
     Attempted { rows, verdict }
 }
 
@@ -136,7 +137,7 @@ async fn drive(
     rows: &mut Vec<RowWork>,
 ) -> Result<(), Hold> {
     identify::identify(link, work, rows, budget).await?;
-    identify::recall(link, work, rows).await?;
+    identify::recall(link, work, rows, budget).await?;
     if rows.iter().any(RowWork::is_open) {
         let mut session = session(link, work, budget)?;
         carry(link, work, &mut session, rows, budget).await?;

@@ -9,6 +9,7 @@ use dualwright_core::{Code, Fault, Operation, RowKey, SystemKind, Value};
 use super::attempt::{Hold, Work};
 use super::budget::Budget;
 use super::link::{Link, LinkMap};
+use super::ownership::{self, Identity};
 use super::row::{RowFate, RowWork};
 use crate::connect::Address;
 use crate::store::CrossReference;
@@ -43,6 +44,7 @@ pub(super) fn expand(link: &Link, work: &Work<'_>) -> Vec<RowWork> {
                     Err(fault) => row.fail(fault),
                 }
             }
+            row.identity = row.source_id.filter(|_| work.source == SystemKind::Dataverse).map(Identity::Id);
             rows.push(row);
         }
     }
@@ -91,7 +93,12 @@ pub(super) async fn identify(link: &Link, work: &Work<'_>, rows: &mut [RowWork],
             }
         }
         match flow.key(&row.source, &names) {
-            Ok(key) => row.key = Some(key),
+            Ok(key) => {
+                row.key = Some(key);
+                if work.source == SystemKind::Finops {
+                    row.identity = Identity::of_finops(map, &row.source);
+                }
+            }
             Err(fault) => {
                 row.called = Some(called(map, work.source, row.company.as_deref(), &row.source));
                 match row.operation {
@@ -204,18 +211,20 @@ fn supersede(source: SystemKind, rows: &mut [RowWork]) {
         }
     }
     let mut seen = HashSet::with_capacity(rows.len());
-    for row in rows.iter_mut().rev().filter(|row| row.is_open()) {
-        if let Some(key) = &row.key
-            && !seen.insert((row.map, key.clone()))
-        {
-            row.fate = Some(RowFate::Superseded);
-        }
+    let open = rows.iter().enumerate().rev().filter(|(_, row)| row.is_open());
+    let earlier = open.filter_map(|(index, row)| {
+        // Two rows with one key are not two changes of one row.
+        let again = !seen.insert((row.map, row.key.as_ref()?, row.identity.as_ref()));
+        again.then_some(index)
+    });
+    for index in earlier.collect::<Vec<_>>() {
+        rows[index].fate = Some(RowFate::Superseded);
     }
 }
 
 /// Attaches how each pair of rows was left, and ends what needs no work because of it: echoes, old changes, changes
 /// that touch no mapped column.
-pub(super) async fn recall(link: &Link, work: &Work<'_>, rows: &mut [RowWork]) -> Result<(), Hold> {
+pub(super) async fn recall(link: &Link, work: &Work<'_>, rows: &mut [RowWork], budget: &Budget) -> Result<(), Hold> {
     for (index, map) in link.maps.iter().enumerate() {
         let keys = rows
             .iter()
@@ -227,20 +236,27 @@ pub(super) async fn recall(link: &Link, work: &Work<'_>, rows: &mut [RowWork]) -
         } else {
             link.store.cross_references(&link.scope, &map.slug, &keys).await?
         };
-        for row in rows.iter_mut().filter(|row| row.map == index && row.is_open()) {
-            if row.base.is_none() {
-                row.base = row.key.as_ref().and_then(|key| known.remove(key));
-            }
-            if !work.dry {
-                row.fate = known_fate(map, work, row).or_else(|| unpaired_fate(map, work, row));
-            }
+        for row in rows.iter_mut().filter(|row| row.map == index && row.is_open() && row.base.is_none()) {
+            row.base = row.key.as_ref().and_then(|key| match row.identity {
+                // Whoever has the same key is to be held against the same pair.
+                Some(_) => known.get(key).cloned(),
+                None => known.remove(key),
+            });
+        }
+    }
+    ownership::contend(link, work, rows, budget).await?;
+    if !work.dry {
+        for row in rows.iter_mut().filter(|row| row.is_open()) {
+            let map = &link.maps[row.map];
+            row.fate = known_fate(map, work, row).or_else(|| unpaired_fate(map, work, row));
         }
     }
     Ok(())
 }
 
 fn known_fate(map: &LinkMap, work: &Work<'_>, row: &RowWork) -> Option<RowFate> {
-    let base = row.base.as_ref()?;
+    // What was left of the row that had the key before says nothing about this one.
+    let base = row.base.as_ref().filter(|_| !row.takes_over)?;
     if work.order.is_some_and(|order| order < base.last_sequence) {
         return Some(RowFate::Superseded);
     }

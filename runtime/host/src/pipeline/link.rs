@@ -10,6 +10,7 @@ use dualwright_sandbox::{Installation, Sandbox};
 use tokio::sync::{Mutex, Semaphore};
 
 use super::lookups::{Lookups, Sources};
+use super::ownership::Claims;
 use crate::config::{FaultPolicy, Limits, Stage};
 use crate::connect::{Fence, System, Table};
 use crate::store::{Scope, Store};
@@ -27,6 +28,7 @@ pub struct Link {
     pub store: Store,
     pub sandbox: Sandbox,
     pub lookups: Lookups,
+    pub claims: Claims,
     /// In running order: a map comes after the maps that its lookups point to.
     pub maps: Vec<LinkMap>,
     /// Maps whose rows a plugin computes.

@@ -10,6 +10,7 @@ mod guests;
 mod identify;
 pub mod link;
 pub mod lookups;
+pub mod ownership;
 pub mod row;
 pub mod settle;
 mod table_map;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use dualwright_core::content::same;
 use dualwright_core::lookup::LookupKey;
 use dualwright_core::reconcile::Decision;
-use dualwright_core::{Fault, Operation, RowKey, Schema, TransactionId, Value};
+use dualwright_core::{Code, Fault, Operation, RowKey, Schema, TransactionId, Value};
 use uuid::Uuid;
 
+use super::ownership::Identity;
 use crate::connect::{Address, StoredRow};
 use crate::store::CrossReference;
 
@@ -61,6 +62,10 @@ pub struct RowWork {
     /// What the source says now, in the order of its schema; empty for a delete that carries only an id.
     pub source: Vec<Value>,
     pub source_id: Option<Uuid>,
+    /// What identifies the row on its own side; `None` for an F&O row whose key says it.
+    pub identity: Option<Identity>,
+    /// Another row of its side had its key and is gone.
+    pub takes_over: bool,
     pub source_version: Arc<str>,
     /// How this pair of rows was left.
     pub base: Option<CrossReference>,
@@ -109,6 +114,8 @@ impl RowWork {
             company: None,
             source: Vec::new(),
             source_id: None,
+            identity: None,
+            takes_over: false,
             source_version: Arc::from(""),
             base: None,
             fields: Vec::new(),
@@ -148,6 +155,18 @@ impl RowWork {
             (None, _, Some(id)) => id.to_string(),
             (None, _, None) => "(no key)".to_owned(),
         }
+    }
+
+    /// The name of the row's failed record; `None` where its key is not known.
+    #[must_use]
+    pub fn record_key(&self) -> Option<RowKey> {
+        let own = || match &self.fate {
+            Some(RowFate::Failed(fault)) if matches!(fault.code, Code::KeyAmbiguous | Code::Immutable) => {
+                self.identity.as_ref().map(Identity::record_key)
+            }
+            _ => None,
+        };
+        self.key.clone().or_else(own)
     }
 
     /// What of `extra` the target does not hold.

@@ -13,8 +13,10 @@ use dualwright_core::{Code, Operation, RowKey, SystemKind, TransactionId, Value}
 use super::attempt::Work;
 use super::captured;
 use super::link::{Link, LinkMap, Role};
+use super::ownership::Identity;
 use super::row::{RowFate, RowWork};
 use super::table_map::is_unreal;
+use crate::connect::Address;
 use crate::store::{Counts, CrossReference, NewActivity, NewFailed, Settlement};
 
 /// Where the attempted work came from.
@@ -43,9 +45,12 @@ pub fn settlement(link: &Link, work: &Work<'_>, rows: &[RowWork], origin: Origin
             if let Some(reference) = cross_reference(map, work, row, fate, origin.sequence) {
                 settlement.cross_references.push((Arc::clone(&map.slug), key.clone(), reference));
             }
-            if !work.atomic && row.complaint.is_none() && resolves(fate) {
-                settlement.resolved.push((Arc::clone(&map.slug), work.source, key.clone()));
-            }
+        }
+        if !work.atomic && row.complaint.is_none() && resolves(fate) {
+            // Also the record of a time when it might not have its key.
+            let own = row.identity.as_ref().map(Identity::record_key);
+            let names = row.key.iter().cloned().chain(own);
+            settlement.resolved.extend(names.map(|key| (Arc::clone(&map.slug), work.source, key)));
         }
         let fault = match (fate, &row.complaint) {
             // Whoever shares the fate of a guilty row is named by that row's record and retried with it.
@@ -63,7 +68,7 @@ pub fn settlement(link: &Link, work: &Work<'_>, rows: &[RowWork], origin: Origin
             source: work.source,
             key: row.readable_key(),
             // A transaction is retried as a whole, so no single row of it can settle its record.
-            row_key: row.key.clone().filter(|_| !work.atomic),
+            row_key: row.record_key().filter(|_| !work.atomic),
             transaction: work.transaction,
             fault: fault.clone(),
             payload: match &payload_of_all {
@@ -215,6 +220,9 @@ fn cross_reference(
         }
         _ => return None,
     }
+    if let Some(key) = finops_key(map, work, row) {
+        after.finops_key = Some(key);
+    }
     if is_unreal(map, target) {
         // What the plugin would make of the other side now is known only when it is asked.
         match target {
@@ -223,6 +231,17 @@ fn cross_reference(
         }
     }
     (row.base.as_ref() != Some(&after)).then_some(after)
+}
+
+/// What identifies the F&O row of the pair on its own side, where the key does not say it.
+fn finops_key(map: &LinkMap, work: &Work<'_>, row: &RowWork) -> Option<RowKey> {
+    match (work.source, &row.identity, &row.address) {
+        (SystemKind::Finops, Some(Identity::Entity(key)), _) => Some(key.clone()),
+        (SystemKind::Dataverse, _, Some(Address::Key(pairs))) if !map.plan.key_complete => {
+            Some(RowKey::new(None, pairs.iter().map(|(_, value)| value)))
+        }
+        _ => None,
+    }
 }
 
 /// Which source row a row of a table map belongs to: with the source row's key, under the name of its target table.

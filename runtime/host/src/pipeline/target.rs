@@ -245,6 +245,13 @@ fn finish_row(
             row.values = values;
             row.address = known_address(map, target, row)
                 .or_else(|| Some(Address::Key(flow.target_key(&row.fields, &row.values, row.company.as_deref()))));
+            let paired = row.base.as_ref().filter(|base| !base.deleted).and_then(|base| base.finops_key.as_ref());
+            if let (SystemKind::Finops, Some(paired), Some(Address::Key(pairs))) = (target, paired, &row.address)
+                && *paired != RowKey::new(None, pairs.iter().map(|(_, value)| value))
+            {
+                let what = format!("it is paired with record {paired} of {target}, whose key it would change");
+                row.fail(Fault::new(Code::Immutable, what));
+            }
         }
         Err(_) if row.operation == Operation::Delete => row.address = known_address(map, target, row),
         Err(mut faults) => {

@@ -12,7 +12,7 @@ use super::{CrossReference, Scope};
 macro_rules! columns {
     () => {
         "key, dataverse_id, finops_version, dataverse_version, finops_hash, dataverse_hash, deleted, last_transaction,
-         last_sequence"
+         last_sequence, finops_key"
     };
 }
 
@@ -62,6 +62,30 @@ pub(super) fn by_id(
     Ok(found)
 }
 
+/// The pairs of these F&O rows, by what identifies them on their own side.
+pub(super) fn by_finops_key(
+    connection: &Connection,
+    scope: &Scope,
+    map: &str,
+    finops_keys: &[RowKey],
+) -> Result<HashMap<RowKey, (RowKey, CrossReference)>, Failure> {
+    let mut statement = connection.prepare_cached(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM cross_reference INDEXED BY cross_reference_by_finops_key
+          WHERE tenant = ?1 AND link = ?2 AND map = ?3 AND finops_key = ?4
+          ORDER BY deleted, last_sequence DESC LIMIT 1"
+    ))?;
+    let mut found = HashMap::with_capacity(finops_keys.len());
+    for finops_key in finops_keys {
+        let row = (&scope.tenant, &scope.link, map, finops_key.as_str());
+        if let Some(pair) = statement.query_row(row, pair_of).optional()? {
+            found.insert(finops_key.clone(), pair);
+        }
+    }
+    Ok(found)
+}
+
 pub(super) fn count(connection: &Connection, scope: &Scope, map: &str) -> Result<u64, Failure> {
     let count = connection
         .prepare_cached("SELECT count(*) FROM cross_reference WHERE tenant = ?1 AND link = ?2 AND map = ?3")?
@@ -98,13 +122,13 @@ pub(super) fn put<'a>(
 ) -> Result<(), Failure> {
     let mut update = connection.prepare_cached(
         "UPDATE cross_reference SET finops_version = ?6, dataverse_version = ?7, finops_hash = ?8, dataverse_hash = ?9,
-             deleted = ?10, last_transaction = ?11, last_sequence = ?12
+             deleted = ?10, last_transaction = ?11, last_sequence = ?12, finops_key = ?13
          WHERE tenant = ?1 AND link = ?2 AND map = ?3 AND key = ?4 AND dataverse_id IS ?5",
     )?;
     let mut replace = connection.prepare_cached(
         "INSERT OR REPLACE INTO cross_reference (tenant, link, map, key, dataverse_id, finops_version,
-             dataverse_version, finops_hash, dataverse_hash, deleted, last_transaction, last_sequence)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+             dataverse_version, finops_hash, dataverse_hash, deleted, last_transaction, last_sequence, finops_key)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     )?;
     for (map, key, reference) in pairs {
         let row = (
@@ -120,6 +144,7 @@ pub(super) fn put<'a>(
             reference.deleted,
             reference.last_transaction.as_ref().map(|TransactionId(id)| id.as_bytes()),
             reference.last_sequence,
+            reference.finops_key.as_ref().map(RowKey::as_str),
         );
         if update.execute(row)? == 0 {
             replace.execute(row)?;
@@ -142,5 +167,6 @@ fn reference_of(row: &Row<'_>) -> Result<CrossReference, rusqlite::Error> {
         deleted: row.get(6)?,
         last_transaction: id_of(row, 7)?.map(TransactionId),
         last_sequence: row.get(8)?,
+        finops_key: row.get_ref(9)?.as_str_or_null()?.map(RowKey::from_stored),
     })
 }

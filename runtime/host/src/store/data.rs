@@ -16,6 +16,8 @@ pub struct Scope {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CrossReference {
     pub dataverse_id: Option<Uuid>,
+    /// What identifies the F&O row on its own side, where the integration key does not say it.
+    pub finops_key: Option<RowKey>,
     /// Empty when it is not known.
     pub finops_version: Arc<str>,
     /// Empty when it is not known.

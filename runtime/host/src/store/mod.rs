@@ -126,6 +126,17 @@ impl Store {
         self.read(move |connection| cross_reference::by_id(connection, &scope, &map, &ids)).await
     }
 
+    /// The pairs whose F&O row is identified by one of these keys of its own.
+    pub async fn cross_references_by_finops_key(
+        &self,
+        scope: &Scope,
+        map: &str,
+        finops_keys: &[RowKey],
+    ) -> Result<HashMap<RowKey, (RowKey, CrossReference)>, Fault> {
+        let (scope, map, keys) = (scope.clone(), map.to_owned(), finops_keys.to_vec());
+        self.read(move |connection| cross_reference::by_finops_key(connection, &scope, &map, &keys)).await
+    }
+
     /// How many pairs a map has, deleted ones included.
     pub async fn cross_reference_count(&self, scope: &Scope, map: &str) -> Result<u64, Fault> {
         let (scope, map) = (scope.clone(), map.to_owned());

@@ -27,6 +27,7 @@ fn transaction(number: u128) -> TransactionId {
 fn reference(id: u128) -> CrossReference {
     CrossReference {
         dataverse_id: Some(Uuid::from_u128(id)),
+        finops_key: None,
         finops_version: Arc::from(format!("W/\"{id}\"")),
         dataverse_version: Arc::from("W/\"7\""),
         finops_hash: Some([1; 16]),
@@ -584,8 +585,12 @@ async fn a_transaction_is_tried_again_as_a_whole() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = Store::open(folder.path()).expect("opens");
     let scope = scope("a");
-    let of_transaction =
-        |name: &str| NewFailed { row_key: None, atomic: true, payload: b"both changes".to_vec(), ..failure(name, 1) };
+    let of_transaction = |name: &str| NewFailed {
+        row_key: None,
+        atomic: true,
+        payload: b"both changes".to_vec(),
+        ..failure(name, 1)
+    };
     store.settle(&scope, failing(vec![of_transaction("a"), of_transaction("b")])).await.expect("settles");
     assert_eq!(store.requeue(&scope, &[1, 2], 900).await, Ok(1), "one delivery for both");
     let delivery = due(&store, &scope).await.remove(0);
