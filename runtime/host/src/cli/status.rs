@@ -199,7 +199,7 @@ mod tests {
                 row_key: None,
                 transaction: TransactionId(Uuid::nil()),
                 fault: Fault::new(Code::TextTooLong, "NAME has 12 characters, name holds 10").column("name"),
-                payload: Vec::new(),
+                payload: Arc::from(Vec::new()),
                 atomic: false,
                 attempts: 1,
                 at: 0,

@@ -34,7 +34,8 @@ pub struct Origin {
 pub fn settlement(link: &Link, work: &Work<'_>, rows: &[RowWork], origin: Origin) -> Settlement {
     let mut settlement = Settlement::default();
     let mut counts: BTreeMap<usize, Counts> = BTreeMap::new();
-    let payload_of_all = work.atomic.then(|| captured::encode(work.changes));
+    // Made when it is needed, and once for all who share it.
+    let mut payload_of_all: Option<Arc<[u8]>> = None;
     for row in rows {
         let Some(fate) = &row.fate else { continue };
         let map = &link.maps[row.map];
@@ -71,9 +72,9 @@ pub fn settlement(link: &Link, work: &Work<'_>, rows: &[RowWork], origin: Origin
             row_key: row.record_key().filter(|_| !work.atomic),
             transaction: work.transaction,
             fault: fault.clone(),
-            payload: match &payload_of_all {
-                Some(payload) => payload.clone(),
-                None => captured::encode(&work.changes[row.change..=row.change]),
+            payload: match work.atomic {
+                true => Arc::clone(payload_of_all.get_or_insert_with(|| captured::encode(work.changes).into())),
+                false => captured::encode(&work.changes[row.change..=row.change]).into(),
             },
             atomic: work.atomic,
             attempts: origin.attempts + 1,

@@ -95,8 +95,8 @@ pub struct NewFailed {
     pub row_key: Option<RowKey>,
     pub transaction: TransactionId,
     pub fault: Fault,
-    /// The captured changes, enough to try again.
-    pub payload: Vec<u8>,
+    /// The captured changes, enough to try again. The records of one atomic transaction share them.
+    pub payload: Arc<[u8]>,
     pub atomic: bool,
     pub attempts: u32,
     pub at: i64,

@@ -14,11 +14,28 @@ use uuid::Uuid;
 use super::sql::{Failure, count_of, fault_of, system_of, take_numbers, transaction_of};
 use super::{FailedFilter, FailedRecord, NewActivity, NewDelivery, NewFailed, Scope, ledger, outbox};
 
+/// SHA-256 of the captured changes.
+pub(super) type PayloadHash = [u8; 32];
+
+/// The hashes of the records' payloads, each shared payload looked at once.
+pub(super) fn payload_hashes(records: &[NewFailed]) -> Vec<PayloadHash> {
+    let mut hashes: Vec<PayloadHash> = Vec::with_capacity(records.len());
+    for (position, record) in records.iter().enumerate() {
+        let shared = position.checked_sub(1).filter(|&before| Arc::ptr_eq(&records[before].payload, &record.payload));
+        hashes.push(shared.map_or_else(|| Sha256::digest(&record.payload).into(), |before| hashes[before]));
+    }
+    hashes
+}
+
 /// Keeps a record; answers its id. What fails again keeps its id and counts its attempts; a newer change of the row is
 /// a new record in place of the old one; an older change says nothing about a newer one.
-pub(super) fn keep(connection: &Connection, scope: &Scope, new: &NewFailed) -> Result<i64, Failure> {
-    let hash: [u8; 32] = Sha256::digest(&new.payload).into();
-    let identity = identity(new, &hash);
+pub(super) fn keep(
+    connection: &Connection,
+    scope: &Scope,
+    new: &NewFailed,
+    hash: &PayloadHash,
+) -> Result<i64, Failure> {
+    let identity = identity(new, hash);
     let before = connection
         .prepare_cached(
             "SELECT id, sequence, payload_hash, first_at FROM failed
@@ -29,13 +46,13 @@ pub(super) fn keep(connection: &Connection, scope: &Scope, new: &NewFailed) -> R
         })
         .optional()?;
     match before {
-        None => insert(connection, scope, new, &identity, &hash, new.at),
+        None => insert(connection, scope, new, &identity, hash, new.at),
         Some((id, sequence, _, first_at)) if new.sequence > sequence => {
             remove(connection, scope, id)?;
-            insert(connection, scope, new, &identity, &hash, first_at)
+            insert(connection, scope, new, &identity, hash, first_at)
         }
         Some((id, _, payload, _)) => {
-            if payload == hash {
+            if payload == *hash {
                 fail_again(connection, scope, id, new)?;
             }
             Ok(id)

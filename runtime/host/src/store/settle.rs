@@ -22,8 +22,9 @@ pub(super) fn settle(connection: &Connection, scope: &Scope, settlement: &Settle
         failed::remove(connection, scope, *id)?;
     }
     let mut kept = Vec::with_capacity(settlement.failed.len());
-    for record in &settlement.failed {
-        kept.push(failed::keep(connection, scope, record)?);
+    let hashes = failed::payload_hashes(&settlement.failed);
+    for (record, hash) in settlement.failed.iter().zip(&hashes) {
+        kept.push(failed::keep(connection, scope, record, hash)?);
     }
     // What failed before and does not fail any more is told by other records now.
     for id in retried.iter().filter(|id| !kept.contains(id)) {

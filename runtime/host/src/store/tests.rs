@@ -63,7 +63,7 @@ fn failure(name: &str, sequence: i64) -> NewFailed {
         row_key: Some(key(name)),
         transaction: transaction(9),
         fault: Fault::new(Code::TextTooLong, "too long").column("name").foreign("0x80044331"),
-        payload: format!("change {sequence} of {name}").into_bytes(),
+        payload: Arc::from(format!("change {sequence} of {name}").into_bytes()),
         atomic: false,
         attempts: 1,
         at: 100 + sequence,
@@ -517,7 +517,7 @@ async fn a_failed_record_keeps_everything_and_is_found_by_filter() {
         row_key: new.row_key,
         transaction: new.transaction,
         fault: new.fault,
-        payload: new.payload,
+        payload: new.payload.to_vec(),
         atomic: false,
         attempts: 1,
         first_at: 101,
@@ -588,7 +588,7 @@ async fn a_transaction_is_tried_again_as_a_whole() {
     let of_transaction = |name: &str| NewFailed {
         row_key: None,
         atomic: true,
-        payload: b"both changes".to_vec(),
+        payload: Arc::from(*b"both changes"),
         ..failure(name, 1)
     };
     store.settle(&scope, failing(vec![of_transaction("a"), of_transaction("b")])).await.expect("settles");
