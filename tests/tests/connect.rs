@@ -9,8 +9,8 @@ use std::time::Duration;
 use dualwright::connect::dataverse::DeltaEntry;
 use dualwright::connect::finops::FeedOperation;
 use dualwright::connect::{
-    Action, Address, CHANGE_SET_ROWS_MAX, Endpoint, Fence, StoredRow, System, Table, WriteOperation, WriteOutcome,
-    WrittenRow,
+    Action, Address, CHANGE_SET_ROWS_MAX, Endpoint, Fence, StoredRow, System, TRANSACTION_ROWS_MAX, Table,
+    WriteOperation, WriteOutcome, WrittenRow,
 };
 use dualwright_core::{Code, Kind, SystemKind, TransactionId, Value};
 use dualwright_emulator::{Dialect, Emulator, FaultRule, TableDefinition};
@@ -459,9 +459,58 @@ async fn a_full_change_set_is_applied_and_a_larger_one_is_not_sent() {
         let filter = format!("{column} eq '7' or {column} eq '8'");
         assert_eq!(world.system.count(&world.groups, Some(&filter), TIMEOUT).await, Ok(Some(2)));
 
-        operations.push(world.create("x", "a"));
+        let change = |number: usize| world.update(&number.to_string(), None, "b");
+        operations = (0..=CHANGE_SET_ROWS_MAX).map(change).collect();
+        assert_eq!(rejected(world.write(2, &mut fence, &operations).await), (None, Code::TooLarge));
+        operations = (0..=TRANSACTION_ROWS_MAX).map(|number| world.create(&format!("x{number}"), "a")).collect();
         assert_eq!(rejected(world.write(2, &mut fence, &operations).await), (None, Code::TooLarge));
     }
+}
+
+#[tokio::test]
+async fn more_new_rows_than_operations_go_together() {
+    let world = World::new(SystemKind::Dataverse).await;
+    let mut fence = world.fence().await;
+    applied(world.write(1, &mut fence, &[world.create("old", "a")]).await);
+    let new = |number: usize| world.create(&number.to_string(), "a");
+    let mut operations = (1..TRANSACTION_ROWS_MAX).map(new).collect::<Vec<_>>();
+    operations.insert(500, world.update("old", None, "b"));
+    let rows = applied(world.write(2, &mut fence, &operations).await);
+    assert_eq!(rows.len(), TRANSACTION_ROWS_MAX);
+    // Only a row that went alone has a version to tell.
+    let told = rows.iter().enumerate().filter(|(_, row)| !row.version.is_empty());
+    assert_eq!(told.map(|(position, _)| position).collect::<Vec<_>>(), [500]);
+    assert_eq!(rows[0].id, Some(world.id("1")));
+    let count = world.system.count(&world.groups, None, TIMEOUT).await.expect("answers");
+    assert_eq!(count, Some(TRANSACTION_ROWS_MAX as u64));
+    let stored = world.read(&world.key("7")).await.expect("it is there");
+    assert_eq!(stored.id, Some(world.id("7")));
+    assert!(stored.values.contains(&Value::Guid(world.company)));
+    // The fence has moved on with it, and a replay is known.
+    assert_eq!(world.write(2, &mut fence, &operations).await, WriteOutcome::AlreadyApplied);
+}
+
+#[tokio::test]
+async fn of_rows_that_go_together_the_refused_one_is_found_and_nothing_stays() {
+    let world = World::new(SystemKind::Dataverse).await;
+    let mut fence = world.fence().await;
+    applied(world.write(1, &mut fence, &[world.create("old", "a")]).await);
+    // One that is there already, in another row; and texts that do not fit. In the first and in the second probe.
+    let mut twice = world.create("old", "a");
+    twice.action = Action::Create { id: Some(world.id("new")) };
+    for position in [0, 17, 994, TRANSACTION_ROWS_MAX - 1] {
+        for (bad, code) in
+            [(twice.clone(), Code::DuplicateKey), (world.create("new", &"x".repeat(61)), Code::TargetRejected)]
+        {
+            let mut operations =
+                (1..TRANSACTION_ROWS_MAX).map(|number| world.create(&number.to_string(), "a")).collect::<Vec<_>>();
+            operations.insert(position, bad);
+            assert_eq!(rejected(world.write(2, &mut fence, &operations).await), (Some(position), code));
+        }
+    }
+    assert_eq!(world.stored().await, rows(&[("old", "a")]));
+    // The fence is where it was, and no receipt is left.
+    applied(world.write(2, &mut fence, &[world.create("next", "a")]).await);
 }
 
 #[tokio::test]

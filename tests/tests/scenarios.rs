@@ -914,30 +914,67 @@ fn a_standard_plugin_cleans_texts_and_no_echo_comes_of_it() {
 
 #[test]
 fn a_transaction_that_is_too_large_for_the_target_is_kept_and_blocks_nobody() {
-    let rows = |numbers: std::ops::Range<u32>, verb: &str| {
+    let rows = |numbers: std::ops::Range<u32>, verb: &str, description: &str| {
         numbers
-            .map(|number| format!("{verb} CustomerGroups dataAreaId=usmf,CustomerGroupId={number} Description=Many"))
+            .map(|number| {
+                format!("{verb} CustomerGroups dataAreaId=usmf,CustomerGroupId={number} Description={description}")
+            })
             .collect::<Vec<_>>()
             .join(" ; ")
     };
-    let fits = rows(0..998, "insert");
-    let too_large = rows(998..1_997, "insert");
+    // As many as F&O sends in one transaction: more than Dataverse takes one by one.
+    let fits = rows(0..1_000, "insert", "Many");
+    let too_large = rows(1_000..2_500, "insert", "More");
+    // Changes have conditions, so each needs an operation.
+    let too_many_changes = rows(0..999, "update", "Changed");
     check(&format!(
         "
         start
         dataverse writes 3
         finops transaction {fits}
         settle
-        dataverse writes 998
+        dataverse writes 1000
+        dataverse expect msdyn_customergroups msdyn_groupid=999 msdyn_description=Many
         failed none
+        # It comes back from Dataverse and is known by its content.
+        settle
+        finops writes 0
         finops transaction {too_large}
         finops insert Currencies CurrencyCode=EUR Name=Euro
         settle
         dataverse writes 1
         dataverse expect transactioncurrencies isocurrencycode=EUR currencyname=Euro
-        dataverse absent msdyn_customergroups msdyn_groupid=998
+        dataverse absent msdyn_customergroups msdyn_groupid=1000
+        failed customer-groups * DW-3006
+        finops transaction {too_many_changes}
+        settle
+        dataverse writes 0
+        failed customer-groups * DW-3006
         failed customer-groups * DW-3006
         "
+    ));
+}
+
+#[test]
+fn one_bad_row_of_a_transaction_that_needs_bulk_operations_is_named() {
+    let inserts = (0..1_000).map(|number| {
+        let description = if number == 700 { "Bad" } else { "Good" };
+        format!("insert CustomerGroups dataAreaId=usmf,CustomerGroupId={number} Description={description}")
+    });
+    let inserts = inserts.collect::<Vec<_>>().join(" ; ");
+    check(&format!(
+        r#"
+        start
+        dataverse writes 3
+        dataverse faults [{{"match":{{"operation":true,"path":"msdyn_customergroups","body":"Bad","times":2}},"action":{{"kind":"answer","status":400,"code":"0x80048d19","message":"a plug-in says no"}}}}]
+        finops transaction {inserts}
+        settle
+        dataverse writes 0
+        failed customer-groups usmf/700 DW-1201
+        retry customer-groups usmf/700
+        dataverse writes 1000
+        failed none
+        "#
     ));
 }
 

@@ -138,6 +138,33 @@ pub(super) fn part_of(operation: &WriteOperation) -> Result<Part, Fault> {
     })
 }
 
+/// New rows of one table, all or none of them ("Use bulk operation messages" on learn.microsoft.com). The answer tells
+/// no versions.
+pub(super) fn create_multiple_part(operations: &[&WriteOperation]) -> Result<Part, Fault> {
+    let Some(first) = operations.first() else {
+        return Err(Fault::new(Code::Internal, "no row was to be created by a bulk operation"));
+    };
+    let schema = &first.table.schema;
+    let head = format!(r#"{{"@odata.type":"Microsoft.Dynamics.CRM.{}""#, schema.table);
+    let mut body = br#"{"Targets":["#.to_vec();
+    for operation in operations {
+        let Action::Create { id } = operation.action else {
+            return Err(Fault::new(Code::Internal, "only new rows are created by a bulk operation"));
+        };
+        let row = body_of(operation, id)?;
+        body.extend_from_slice(head.as_bytes());
+        if row != b"{}" {
+            body.push(b',');
+        }
+        body.extend_from_slice(&row[1..]);
+        body.push(b',');
+    }
+    body.pop();
+    body.extend_from_slice(b"]}");
+    let url = format!("{ROOT}/{}/Microsoft.Dynamics.CRM.CreateMultiple?{TAG}", schema.set);
+    Ok(Part::json("POST", url, body))
+}
+
 fn body_of(operation: &WriteOperation, id: Option<Uuid>) -> Result<Vec<u8>, Fault> {
     let schema = &operation.table.schema;
     let mut body = Vec::with_capacity(64 + operation.values.len() * 40);

@@ -4,6 +4,7 @@
 //! only, so there is one [`System`] with a file of spelling per dialect ([`dataverse`], [`finops`]).
 
 mod batch;
+mod bulk;
 pub mod dataverse;
 pub mod finops;
 mod http;
@@ -22,6 +23,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use batch::{Part, PartAnswer};
+pub use bulk::TRANSACTION_ROWS_MAX;
 use http::{Client, Failure, Purpose};
 pub use http::{ClientCredentials, Endpoint};
 pub use row_json::{DecodedRow, RowShape};

@@ -13,8 +13,9 @@ use reqwest::Method;
 use uuid::Uuid;
 
 use super::batch::{Part, PartAnswer};
+use super::bulk::{self, Carried};
 use super::http::{Answer, Purpose};
-use super::{Action, Address, CHANGE_SET_ROWS_MAX, Failure, System, WriteOperation, dataverse, finops, http};
+use super::{Action, Address, BATCH_OPERATIONS_MAX, Failure, System, WriteOperation, dataverse, finops, http};
 
 /// Our hold on one partition of a system. Only one change set per fence can be under way.
 #[derive(Debug, Clone)]
@@ -158,7 +159,12 @@ impl System {
         }
     }
 
-    /// Writes all of `operations`, or nothing. The caller keeps to [`CHANGE_SET_ROWS_MAX`].
+    /// Whether one change set can hold all of `operations`, or why it cannot.
+    pub fn fits(&self, operations: &[WriteOperation]) -> Result<(), Fault> {
+        bulk::pack(self.kind, operations).map(|_| ())
+    }
+
+    /// Writes all of `operations`, or nothing. What does not fit one change set is refused, and not sent.
     ///
     /// The fence is borrowed for as long as the request is under way: a second change set on it could only be refused.
     pub async fn write(
@@ -169,7 +175,11 @@ impl System {
         operations: &[WriteOperation],
         timeout: Duration,
     ) -> WriteOutcome {
-        let parts = match self.parts(tenant, transaction, fence, operations) {
+        let carried = match bulk::pack(self.kind, operations) {
+            Ok(carried) => carried,
+            Err(fault) => return WriteOutcome::Rejected { position: None, fault },
+        };
+        let parts = match self.parts(tenant, transaction, fence, operations, &carried) {
             Ok(parts) => parts,
             Err((position, fault)) => return WriteOutcome::Rejected { position, fault },
         };
@@ -177,12 +187,18 @@ impl System {
             Ok(answers) => answers,
             Err(failure) => return not_answered(failure),
         };
-        // Some servers mark what they did not get to as a failed dependency; the reason is another one.
-        let refused = |answer: &&PartAnswer| !answer.is_success();
-        let refused =
-            answers.iter().filter(refused).find(|answer| answer.status != 424).or(answers.iter().find(refused));
-        if let Some(refused) = refused {
+        if let Some(refused) = refused(&answers) {
             return match refusal(self.kind, refused) {
+                Refusal::Settled(WriteOutcome::Rejected { position: Some(position), fault }) => {
+                    match carried.get(position) {
+                        None => WriteOutcome::Rejected { position: None, fault },
+                        Some(Carried::One(row)) => WriteOutcome::Rejected { position: Some(*row), fault },
+                        Some(Carried::Many(rows)) => {
+                            let probe = Probe { tenant, transaction, fence, operations, before: &carried[..position] };
+                            self.refused_among(&probe, rows, fault, timeout).await
+                        }
+                    }
+                }
                 Refusal::Settled(outcome) => outcome,
                 Refusal::Unplaced(fault) => self.place(transaction, fence, fault, timeout).await,
             };
@@ -197,9 +213,49 @@ impl System {
             // The next change set loses the fence and takes it again.
             None => fence.version = Arc::from(own.etag.as_deref().unwrap_or(NO_VERSION)),
         }
-        WriteOutcome::Applied(
-            operations.iter().zip(&answers[ROWS..]).map(|(operation, answer)| written(operation, answer)).collect(),
-        )
+        WriteOutcome::Applied(written_rows(operations, &carried, &answers[ROWS..]))
+    }
+
+    /// Which of the rows that go together the system refuses, which it does not say. They are sent singly, after all that
+    /// comes before them, in change sets whose last operation is refused for certain, so that nothing of them stays.
+    async fn refused_among(&self, probe: &Probe<'_>, rows: &[usize], fault: Fault, timeout: Duration) -> WriteOutcome {
+        // Beside fence, receipt, the rows that were tried already, and the operation that is refused.
+        let room = BATCH_OPERATIONS_MAX.saturating_sub(ROWS + probe.before.len() + 2);
+        let mut tried = 0;
+        while tried < rows.len() && room > 0 {
+            let next = &rows[tried..rows.len().min(tried + room)];
+            let mut carried = probe.before.to_vec();
+            carried.extend((tried > 0).then(|| Carried::Many(rows[..tried].to_vec())));
+            let first = carried.len();
+            carried.extend(next.iter().map(|&row| Carried::One(row)));
+            let parts = self.parts(probe.tenant, probe.transaction, probe.fence, probe.operations, &carried);
+            let mut parts = match parts {
+                Ok(parts) => parts,
+                Err((position, fault)) => return WriteOutcome::Rejected { position, fault },
+            };
+            let last = parts.len();
+            parts.push(self.fence_part(&Fence { version: Arc::from(NO_VERSION), ..probe.fence.clone() }));
+            let answers = match self.batch(Purpose::Write, &parts, timeout).await {
+                Ok(answers) => answers,
+                Err(failure) => return not_answered(failure),
+            };
+            let Some(refused) = refused(&answers) else {
+                // A system that takes any version has applied it; its receipt tells.
+                return WriteOutcome::Unknown(fault);
+            };
+            if refused.position != Some(last) {
+                return match refusal(self.kind, refused) {
+                    Refusal::Settled(WriteOutcome::Rejected { position: Some(position), fault }) => {
+                        let row = position.checked_sub(first).and_then(|position| next.get(position)).copied();
+                        WriteOutcome::Rejected { position: row, fault }
+                    }
+                    Refusal::Settled(outcome) => outcome,
+                    Refusal::Unplaced(fault) => self.place(probe.transaction, probe.fence, fault, timeout).await,
+                };
+            }
+            tried += next.len();
+        }
+        WriteOutcome::Rejected { position: None, fault }
     }
 
     /// What a refusal means that does not say which operation it is about: the receipt and the fence are looked at.
@@ -222,30 +278,64 @@ impl System {
         transaction: TransactionId,
         fence: &Fence,
         operations: &[WriteOperation],
+        carried: &[Carried],
     ) -> Result<Vec<Part>, (Option<usize>, Fault)> {
-        if operations.len() > CHANGE_SET_ROWS_MAX {
-            let what = format!(
-                "the transaction needs {} operations; {} accepts {CHANGE_SET_ROWS_MAX} beside receipt and fence",
-                operations.len(),
-                self.kind
-            );
-            return Err((None, Fault::new(Code::TooLarge, what)));
-        }
-        let mut parts = Vec::with_capacity(operations.len() + ROWS);
+        let mut parts = Vec::with_capacity(carried.len() + ROWS + 1);
         parts.push(self.fence_part(fence));
         parts.push(match self.kind {
             SystemKind::Finops => finops::receipt_part(transaction, tenant),
             SystemKind::Dataverse => dataverse::receipt_part(transaction, tenant),
         });
-        for (position, operation) in operations.iter().enumerate() {
-            let part = match self.kind {
-                SystemKind::Finops => finops::part_of(operation),
-                SystemKind::Dataverse => dataverse::part_of(operation),
-            };
-            parts.push(part.map_err(|fault| (Some(position), fault))?);
+        for carried in carried {
+            parts.push(match carried {
+                Carried::One(position) => {
+                    let operation = &operations[*position];
+                    let part = match self.kind {
+                        SystemKind::Finops => finops::part_of(operation),
+                        SystemKind::Dataverse => dataverse::part_of(operation),
+                    };
+                    part.map_err(|fault| (Some(*position), fault))?
+                }
+                Carried::Many(positions) => {
+                    let rows = positions.iter().map(|&position| &operations[position]).collect::<Vec<_>>();
+                    dataverse::create_multiple_part(&rows).map_err(|fault| (positions.first().copied(), fault))?
+                }
+            });
         }
         Ok(parts)
     }
+}
+
+/// A change set in which the refused row of a bulk operation is looked for.
+struct Probe<'a> {
+    tenant: &'a str,
+    transaction: TransactionId,
+    fence: &'a Fence,
+    operations: &'a [WriteOperation],
+    /// The operations before that one.
+    before: &'a [Carried],
+}
+
+/// The answer that says why a change set was refused.
+fn refused(answers: &[PartAnswer]) -> Option<&PartAnswer> {
+    // Some servers mark what they did not get to as a failed dependency; the reason is another one.
+    let refused = |answer: &&PartAnswer| !answer.is_success();
+    answers.iter().filter(refused).find(|answer| answer.status != 424).or(answers.iter().find(refused))
+}
+
+/// One entry per operation. A bulk operation tells no versions, so what it wrote is known by its content when it comes
+/// back.
+fn written_rows(operations: &[WriteOperation], carried: &[Carried], answers: &[PartAnswer]) -> Vec<WrittenRow> {
+    let mut rows = operations
+        .iter()
+        .map(|operation| WrittenRow { version: Arc::from(""), id: written_id(operation) })
+        .collect::<Vec<_>>();
+    for (carried, answer) in carried.iter().zip(answers) {
+        if let Carried::One(position) = carried {
+            rows[*position].version = version_of(answer);
+        }
+    }
+    rows
 }
 
 /// What it means that a change set got no answer of its own.
@@ -288,22 +378,23 @@ fn refusal(system: SystemKind, refused: &PartAnswer) -> Refusal {
     })
 }
 
-fn written(operation: &WriteOperation, answer: &PartAnswer) -> WrittenRow {
+fn version_of(answer: &PartAnswer) -> Arc<str> {
     #[derive(serde::Deserialize)]
     struct Etag<'a> {
         #[serde(rename = "@odata.etag", borrow)]
         etag: Option<std::borrow::Cow<'a, str>>,
     }
-    let from_body = serde_json::from_slice::<Etag<'_>>(&answer.body).ok().and_then(|body| body.etag.map(String::from));
-    let version = from_body.or_else(|| answer.etag.clone()).unwrap_or_default();
-    let id = match &operation.action {
-        Action::Create { id } => *id,
-        Action::Update { .. } | Action::Delete { .. } => match operation.address {
-            Address::Id(id) => Some(id),
-            Address::Key(_) => None,
-        },
-    };
-    WrittenRow { version: Arc::from(version), id }
+    let body = serde_json::from_slice::<Etag<'_>>(&answer.body).ok();
+    let from_body = body.as_ref().and_then(|body| body.etag.as_deref());
+    Arc::from(from_body.or(answer.etag.as_deref()).unwrap_or_default())
+}
+
+const fn written_id(operation: &WriteOperation) -> Option<Uuid> {
+    match (&operation.action, &operation.address) {
+        (Action::Create { id }, _) => *id,
+        (_, Address::Id(id)) => Some(*id),
+        (_, Address::Key(_)) => None,
+    }
 }
 
 /// The fence as a body shows it; the version may also stand in the ETag header.

@@ -42,17 +42,17 @@ pub(super) async fn write(
         if order.is_empty() {
             return Ok(());
         }
-        if work.atomic && order.len() > CHANGE_SET_ROWS_MAX {
-            let what = format!(
-                "the transaction needs {} operations and {target} takes {CHANGE_SET_ROWS_MAX} beside receipt and fence",
-                order.len()
-            );
+        if !work.atomic {
+            order.truncate(limit);
+        }
+        let operations = order.iter().map(|&index| operation(link, target, &rows[index])).collect::<Vec<_>>();
+        if work.atomic
+            && let Err(fault) = link.system(target).fits(&operations)
+        {
             // Its first row stands for all of it.
-            rows[order[0]].fail(Fault::new(Code::TooLarge, what));
+            rows[order[0]].fail(fault);
             return Ok(());
         }
-        order.truncate(limit);
-        let operations = order.iter().map(|&index| operation(link, target, &rows[index])).collect::<Vec<_>>();
         let timeout = budget.for_write(Instant::now())?;
         let mut fence = lane.fence(link, target, timeout).await?;
         let receipt = receipt_of(work.transaction, part);
