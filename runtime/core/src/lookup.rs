@@ -26,7 +26,7 @@ pub struct LookupSlot {
 /// How the key of a row in one set is put together.
 #[derive(Debug, Clone)]
 pub(crate) struct SlotKey {
-    pub(crate) columns: Vec<Arc<str>>,
+    pub(crate) columns: Arc<[Arc<str>]>,
     /// One per column.
     pub(crate) parts: Vec<SlotPart>,
 }
@@ -54,8 +54,8 @@ pub struct LookupKey {
     pub set: Arc<str>,
     /// Equal to the key that the map of `set` gives that row, when the slot is complete.
     pub key: RowKey,
-    /// Dotted paths in the referenced table.
-    pub columns: Vec<Arc<str>>,
+    /// Dotted paths in the referenced table; shared by all rows of the slot.
+    pub columns: Arc<[Arc<str>]>,
     /// One per column.
     pub values: Vec<Value>,
 }

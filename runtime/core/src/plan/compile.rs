@@ -648,7 +648,7 @@ impl<'a> Compiler<'a> {
             complete: key.is_some_and(|key| matches!(key.as_slice(), [only] if only == COMPANY_CODE)),
             name: Arc::clone(&self.input.dataverse.column(column).name),
             keys: vec![SlotKey {
-                columns: vec![Arc::from(COMPANY_CODE)],
+                columns: Arc::from([Arc::from(COMPANY_CODE)]),
                 parts: vec![SlotPart { source: PartSource::Company, is_company: false }],
             }],
         }

@@ -367,7 +367,7 @@ impl Flow {
             slot,
             set: Arc::clone(set),
             key: RowKey::new(own_company, &parts),
-            columns: key.columns.clone(),
+            columns: Arc::clone(&key.columns),
             values,
         }))
     }

@@ -1064,7 +1064,7 @@ fn a_table_that_nobody_maps_is_searched_by_what_is_mapped_and_the_company() {
     let row = world.finops_row("dataAreaId=usmf CustomerAccount=a TaxGroup=T1");
     let keys = flow.lookup_keys(&flow.project(&row, &()).expect("fields"), Some("usmf")).expect("keys");
     let key = &keys[1];
-    assert_eq!(key.columns, [Arc::from("msdyn_name"), Arc::from("msdyn_company.cdm_companycode")]);
+    assert_eq!(*key.columns, [Arc::from("msdyn_name"), Arc::from("msdyn_company.cdm_companycode")]);
     assert_eq!(key.key.to_string(), "usmf/t1");
     assert!(!flow.lookups[key.slot].complete);
 }

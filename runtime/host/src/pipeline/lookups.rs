@@ -95,13 +95,13 @@ impl Lookups {
         &self,
         sources: &Sources<'_>,
         slots: &[LookupSlot],
-        keys: &[LookupKey],
+        keys: &[&LookupKey],
     ) -> Result<HashMap<RowName, Uuid>, Fault> {
         let mut found = HashMap::new();
         let mut open: HashMap<RowName, &LookupKey> = HashMap::new();
         {
             let ids = lock(&self.ids);
-            for key in keys {
+            for &key in keys {
                 let name = (Arc::clone(&key.set), key.key.clone());
                 match ids.get(&name) {
                     Some(id) => {

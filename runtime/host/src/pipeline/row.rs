@@ -116,7 +116,7 @@ impl RowWork {
             source_id: None,
             identity: None,
             takes_over: false,
-            source_version: Arc::from(""),
+            source_version: Arc::default(),
             base: None,
             fields: Vec::new(),
             lookups: Vec::new(),

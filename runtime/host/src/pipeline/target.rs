@@ -113,7 +113,7 @@ async fn decide_wave(
         for &index in &own {
             for lookup in &rows[index].lookups {
                 if provided(providers, rows, index, lookup).is_none() {
-                    asked.push(lookup.clone());
+                    asked.push(lookup);
                 }
             }
         }
