@@ -570,7 +570,11 @@ async fn pages_hold_every_row_once() {
             })
             .collect::<Vec<Map<_, _>>>();
         assert_eq!(world.emulator.seed(&world.groups.schema.set, seeds).expect("seeds"), 2_500);
-        let filter = format!("not startswith({group},'1')");
+        // F&O knows no text functions, but a star in a value.
+        let filter = match kind {
+            SystemKind::Finops => format!("{group} ne '1*'"),
+            SystemKind::Dataverse => format!("not startswith({group},'1')"),
+        };
         for (filter, rows_max, wanted) in [(None, 998_usize, 2_500_usize), (Some(filter.as_str()), 300, 2_500 - 1_111)]
         {
             let (mut seen, mut pages, mut next) = (Vec::new(), 0_usize, None::<String>);
