@@ -42,10 +42,10 @@ pub fn settlement(link: &Link, work: &Work<'_>, rows: &[RowWork], origin: Origin
         count(counts.entry(row.map).or_default(), fate, work.again);
         settlement.activity.extend(conflict(link, map, work, row, fate, origin.now));
         settlement.cross_references.extend(provenance(link, work, rows, row, origin.sequence));
-        if let Some(key) = &row.key {
-            if let Some(reference) = cross_reference(map, work, row, fate, origin.sequence) {
-                settlement.cross_references.push((Arc::clone(&map.slug), key.clone(), reference));
-            }
+        if let Some(key) = &row.key
+            && let Some(reference) = cross_reference(map, work, row, fate, origin.sequence)
+        {
+            settlement.cross_references.push((Arc::clone(&map.slug), key.clone(), reference));
         }
         if !work.atomic && row.complaint.is_none() && resolves(fate) {
             // Also the record of a time when it might not have its key.
