@@ -53,7 +53,7 @@ enum Command {
     /// Keep the two systems of a configuration in step.
     Run(run::RunArguments),
     /// Run one of the two emulated systems alone.
-    Emulate(emulate::EmulateArguments),
+    Emulate(Box<emulate::EmulateArguments>),
     /// What is behind, what failed, and what was done.
     Status(status::StatusArguments),
     /// Read and check table maps.
@@ -109,7 +109,7 @@ pub fn main() -> ExitCode {
         match arguments.command {
             Command::Demo(arguments) => demo::demo(arguments).await,
             Command::Run(arguments) => run::run(arguments).await,
-            Command::Emulate(arguments) => emulate::emulate(arguments).await,
+            Command::Emulate(arguments) => emulate::emulate(*arguments).await,
             Command::Status(arguments) => status::status(arguments).await,
             Command::Config(command) => config::config(&command),
             Command::Map(command) => map::map(command),
