@@ -223,15 +223,16 @@ impl Resource {
         let mut resolved = String::with_capacity(text.len());
         let (mut rest, mut quoted) = (text, false);
         while let Some(letter) = rest.chars().next() {
-            let after_name =
-                rest.len() - rest.trim_start_matches(|c: char| c == '@' || c.is_alphanumeric() || c == '_').len();
-            let is_alias =
-                letter == '@' && !quoted && after_name > 1 && !resolved.ends_with(|c: char| c.is_alphanumeric());
-            if is_alias {
-                let alias = &rest[..after_name];
+            // Only where an alias may begin is its end looked for: what is filtered by may be long.
+            let is_start = letter == '@' && !quoted && !resolved.ends_with(|c: char| c.is_alphanumeric());
+            let name = |rest: &str| {
+                rest[1..].find(|c: char| !c.is_alphanumeric() && c != '_').map_or(rest.len(), |after| after + 1)
+            };
+            if let Some(end) = is_start.then(|| name(rest)).filter(|end| *end > 1) {
+                let alias = &rest[..end];
                 let assigned = self.options.iter().find(|(own, _)| own == alias).map(|(_, value)| value.as_str());
                 resolved.push_str(assigned.unwrap_or("null"));
-                rest = &rest[after_name..];
+                rest = &rest[end..];
                 continue;
             }
             quoted ^= letter == '\'';
