@@ -81,7 +81,7 @@ pub(crate) fn write(
         Dialect::Dataverse => {
             let observed = dataverse::site_of(inner, site, request).and_then(|site| {
                 let observers = dataverse::observers(inner, &site, request)?;
-                observe(Dialect::Dataverse, session, observers, request)?;
+                observe(inner, session, observers, request)?;
                 Ok(site)
             });
             match observed {
@@ -93,7 +93,7 @@ pub(crate) fn write(
             }
         }
         Dialect::Finops => {
-            if let Err(refusal) = observe(Dialect::Finops, session, finops::observers(inner), request) {
+            if let Err(refusal) = observe(inner, session, finops::observers(inner), request) {
                 return (refusal, None);
             }
             finops::write(&inner.finops, site, session, references, request)
@@ -101,20 +101,20 @@ pub(crate) fn write(
     }
 }
 
-/// The largest message that is handed to steps: 116.85 MB. Without a step for it a larger one is written.
-const MESSAGE_BYTES_MAX: usize = 116_850 * 1024 * 1024 / 1000;
-
-/// Lets these have a say in what an operation writes, unless its message is more than they take.
+/// Lets these have a say in what an operation writes, unless its message is more than they take. Where nothing is handed
+/// on, a larger one is written.
 fn observe(
-    dialect: Dialect,
+    inner: &Inner,
     session: &mut Session<'_>,
     observers: Vec<Box<dyn Observer>>,
     request: &Request,
 ) -> Result<(), Response> {
-    if observers.iter().any(|observer| observer.takes_messages()) && request.body.len() > MESSAGE_BYTES_MAX {
+    if observers.iter().any(|observer| observer.takes_messages())
+        && request.body.len() > inner.dataverse.limits.message_bytes_max()
+    {
         let size = request.body.len() / (1024 * 1024);
         let message = format!("Message size exceeded when sending context to Sandbox. Message size: {size} MB");
-        return Err(error(dialect, 400, "0x80040216", &message));
+        return Err(error(inner.store.dialect, 400, "0x80040216", &message));
     }
     session.observed_by(observers);
     Ok(())

@@ -27,6 +27,10 @@ pub(crate) struct Catalogue {
     by_name: HashMap<String, Arc<Table>>,
     /// Relationships by the table that lookups point to (Dataverse).
     relations: HashMap<String, Vec<Arc<Relation>>>,
+    /// What the rows of intersect tables point to, by the table that they point to (Dataverse).
+    joins: HashMap<String, Vec<Arc<Relation>>>,
+    /// Relationships with many rows on either side, by the table from which they are seen (Dataverse).
+    crossings: HashMap<String, Vec<Arc<Crossing>>>,
     pub enums: BTreeMap<String, Vec<OptionDefinition>>,
     /// What rows refer to, by the number of their table, and under which names it is reached (F&O).
     relations_of: HashMap<i64, Relations>,
@@ -46,6 +50,40 @@ pub(crate) struct Relation {
     /// What that table calls the rows that point to it.
     pub collection: String,
     pub on_delete: DeleteBehavior,
+}
+
+/// A relationship with many rows on either side, seen from one of them (Dataverse).
+#[derive(Debug)]
+pub(crate) struct Crossing {
+    pub schema_name: String,
+    /// What this side calls the rows of the other.
+    pub name: String,
+    /// The table on the other side.
+    pub other: String,
+    /// The table whose rows are the pairs.
+    pub intersect: Arc<Table>,
+    /// Its columns with the ids of this side and of the other.
+    pub own_column: usize,
+    pub other_column: usize,
+}
+
+/// How the rows of a collection hang on the row that has it (Dataverse).
+#[derive(Debug, Clone)]
+pub(crate) enum Link {
+    /// By a lookup of theirs, at this place.
+    Lookup(usize),
+    /// By rows of an intersect table.
+    Across(Arc<Crossing>),
+}
+
+impl Link {
+    /// The lookup in the rows themselves.
+    pub const fn lookup(&self) -> Option<usize> {
+        match self {
+            Self::Lookup(at) => Some(*at),
+            Self::Across(_) => None,
+        }
+    }
 }
 
 /// One table.
@@ -148,7 +186,30 @@ impl Catalogue {
         tables.flat_map(|table| self.relations_to(table))
     }
 
-    #[allow(dead_code, reason = "definitions come before what follows them")]
+    /// What the rows of intersect tables have to do with a table (Dataverse).
+    pub fn joins_to(&self, table: &str) -> &[Arc<Relation>] {
+        self.joins.get(table).map_or(&[], Vec::as_slice)
+    }
+
+    /// The relationships of a table with many rows on either side (Dataverse).
+    pub fn crossings_of(&self, table: &str) -> &[Arc<Crossing>] {
+        self.crossings.get(table).map_or(&[], Vec::as_slice)
+    }
+
+    /// One of them, by what the table calls the rows of the other side.
+    pub fn crossing(&self, table: &str, name: &str) -> Option<(&Arc<Crossing>, &Arc<Table>)> {
+        let crossing = self.crossings_of(table).iter().find(|crossing| crossing.name == name)?;
+        Some((crossing, self.by_name(&crossing.other)?))
+    }
+
+    /// The collection with this name, however its rows hang on a row of `table`, and their table (Dataverse).
+    pub fn related(&self, table: &str, name: &str) -> Option<(Link, &Arc<Table>)> {
+        match self.collection(table, name) {
+            Some((relation, referring)) => Some((Link::Lookup(relation.column), referring)),
+            None => self.crossing(table, name).map(|(crossing, other)| (Link::Across(Arc::clone(crossing)), other)),
+        }
+    }
+
     /// The rows that point to a row of `table`, by what the table calls them (Dataverse).
     pub fn collection(&self, table: &str, name: &str) -> Option<(&Arc<Relation>, &Arc<Table>)> {
         let relation = self.relations_to(table).iter().find(|relation| relation.collection == name)?;
@@ -156,9 +217,13 @@ impl Catalogue {
     }
 
     fn relate(&mut self) {
+        self.cross();
         let mut relations: HashMap<String, Vec<Arc<Relation>>> = HashMap::new();
         for table in self.by_set.values() {
             for (place, column) in table.columns.iter().enumerate() {
+                if column.definition.kind != ColumnKind::Lookup {
+                    continue;
+                }
                 // Users and teams are owners both, and what they own is one relationship.
                 let is_owner = column.definition.name == "ownerid" && column.definition.targets.len() > 1;
                 for (target, navigation) in targets(&column.definition).take(if is_owner { 1 } else { usize::MAX }) {
@@ -186,6 +251,35 @@ impl Catalogue {
             }
         }
         self.relations = relations;
+    }
+
+    fn cross(&mut self) {
+        for table in self.by_set.values() {
+            let Some(definition) = &table.definition.many_to_many else { continue };
+            let columns = definition.sides.each_ref().map(|side| table.column(&side.column));
+            let [Some(first), Some(second)] = columns else { continue };
+            let places = [first, second];
+            for (number, side) in definition.sides.iter().enumerate() {
+                // Pairs go with either row.
+                self.joins.entry(side.table.clone()).or_default().push(Arc::new(Relation {
+                    schema_name: definition.name.clone(),
+                    referencing: table.name().to_owned(),
+                    column: places[number],
+                    navigation: side.column.clone(),
+                    referenced: side.table.clone(),
+                    collection: side.navigation_property.clone(),
+                    on_delete: DeleteBehavior::Cascade,
+                }));
+                self.crossings.entry(side.table.clone()).or_default().push(Arc::new(Crossing {
+                    schema_name: definition.name.clone(),
+                    name: side.navigation_property.clone(),
+                    other: definition.sides[1 - number].table.clone(),
+                    intersect: Arc::clone(table),
+                    own_column: places[number],
+                    other_column: places[1 - number],
+                }));
+            }
+        }
     }
 
     /// Compiles the definitions with their numbers.
@@ -246,7 +340,8 @@ impl Table {
                     label: format!("\"{property}\":"),
                     property,
                     empty: cell::empty(dialect, column),
-                    linked: dialect == Dialect::Dataverse && system::is_linked(column),
+                    linked: dialect == Dialect::Dataverse
+                        && (system::is_linked(column) || definition.joins(&column.name)),
                     definition: column.clone(),
                 }
             })
@@ -347,6 +442,11 @@ impl Table {
     /// The lookup column with this logical name, or any column.
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.definition.name == name)
+    }
+
+    /// The same, unless nobody may read it.
+    pub fn readable_column(&self, name: &str) -> Option<usize> {
+        self.column(name).filter(|at| !self.columns[*at].definition.secret)
     }
 
     /// Raises a JSON value to a cell of one of the columns.

@@ -64,6 +64,9 @@ pub struct TableDefinition {
     /// Changes of its rows cannot be asked for (Dataverse).
     #[serde(default, skip_serializing_if = "is_false")]
     pub untracked: bool,
+    /// The relationship whose pairs its rows are (Dataverse).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub many_to_many: Option<ManyToManyDefinition>,
     pub columns: Vec<ColumnDefinition>,
 }
 
@@ -78,6 +81,26 @@ pub enum Ownership {
     Business,
     /// Nobody: tables of the system, and those that join two others.
     None,
+}
+
+/// A relationship in which a row of either side has many of the other.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ManyToManyDefinition {
+    pub name: String,
+    pub sides: [SideDefinition; 2],
+}
+
+/// One side of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SideDefinition {
+    /// Logical name of the table.
+    pub table: String,
+    /// The column of the intersect table with its ids.
+    pub column: String,
+    /// What this side calls the rows of the other.
+    pub navigation_property: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -295,6 +318,11 @@ pub(crate) fn no_yes() -> Vec<OptionDefinition> {
 }
 
 impl TableDefinition {
+    /// Whether a column holds the ids of one side of a relationship with many rows on either.
+    pub(crate) fn joins(&self, column: &str) -> bool {
+        self.many_to_many.as_ref().is_some_and(|own| own.sides.iter().any(|side| side.column == column))
+    }
+
     /// Refuses what cannot work, naming the table and the column.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         let table = &self.name;

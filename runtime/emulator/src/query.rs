@@ -18,7 +18,7 @@ use crate::catalogue::{Catalogue, Table};
 use crate::cell;
 use crate::definition::ColumnKind;
 use crate::exchange;
-use crate::render::{self, Expansion, Selection, Surroundings};
+use crate::render::{self, Selection, Surroundings};
 use crate::store::{self, PLACE_BITS, Stamp};
 
 /// Why a query is not answered.
@@ -27,6 +27,8 @@ pub(crate) enum QueryError {
     /// There is no such property.
     Property(String),
     Malformed(String),
+    /// Somebody else's refusal: the caller may not read what the query looks at.
+    Refused(Box<dualwright_odata::batch::Response>),
     Store(rusqlite::Error),
 }
 
@@ -98,28 +100,6 @@ pub(crate) fn select(table: &Table, names: &[&str]) -> Result<Option<Vec<usize>>
         columns.push(id);
     }
     Ok(Some(columns))
-}
-
-/// `$expand` of single-valued navigation properties.
-pub(crate) fn expand(catalogue: &Catalogue, table: &Table, items: &[&str]) -> Result<Vec<Expansion>, QueryError> {
-    items
-        .iter()
-        .map(|item| {
-            let (name, options) = item.split_once('(').unwrap_or((item, ""));
-            let (column, target) = table.navigation(name).ok_or_else(|| QueryError::Property(name.to_owned()))?;
-            let target = catalogue.by_name(target).ok_or_else(|| QueryError::Property(name.to_owned()))?;
-            let mut selection = Selection::default();
-            for option in options.trim_end_matches(')').split(';').filter(|option| !option.is_empty()) {
-                match option.split_once('=') {
-                    Some(("$select", names)) => {
-                        selection.columns = select(target, &names.split(',').map(str::trim).collect::<Vec<_>>())?;
-                    }
-                    _ => return Err(QueryError::Malformed(format!("{option} is not supported inside $expand"))),
-                }
-            }
-            Ok(Expansion { navigation: name.to_owned(), column, table: Arc::clone(target), selection })
-        })
-        .collect()
 }
 
 impl Filter {

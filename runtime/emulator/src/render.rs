@@ -1,38 +1,23 @@
 //! Rows as JSON objects.
 //!
-//! Owns what stands in a row that is sent: its etag, the selected properties, annotations, rows behind lookups. Cells
-//! are copied as they are stored.
+//! Owns what stands in a row that is sent: its etag and the selected properties. Cells are copied as they are stored.
 
 use std::io::Write as _;
-use std::sync::Arc;
 
 use rusqlite::Connection;
 
+use crate::Dialect;
 use crate::catalogue::{Catalogue, Table};
-use crate::cell;
 use crate::clock::Clock;
-use crate::store::{self, PLACE_BITS, Stamp};
-use crate::{ColumnKind, Dialect};
+use crate::store::{PLACE_BITS, Stamp};
 
 /// What is wanted of each row.
 #[derive(Debug, Default)]
 pub(crate) struct Selection {
     /// Column places; all of them when not given.
     pub columns: Option<Vec<usize>>,
-    pub expansions: Vec<Expansion>,
-    /// Formatted values and lookup names beside the values (Dataverse).
-    pub annotations: bool,
     /// What stands behind navigation properties (F&O).
     pub related: Vec<crate::finops::expand::Related>,
-}
-
-/// A row behind a lookup that is wanted with each row.
-#[derive(Debug)]
-pub(crate) struct Expansion {
-    pub navigation: String,
-    pub column: usize,
-    pub table: Arc<Table>,
-    pub selection: Selection,
 }
 
 /// What rows behind lookups are read from.
@@ -126,26 +111,8 @@ pub(crate) fn write_row(
 ) -> rusqlite::Result<()> {
     open(out, table, stamp);
     match &selection.columns {
-        None => (0..cells.len()).for_each(|at| write_column(out, around, table, at, cells[at], selection.annotations)),
-        Some(columns) => {
-            columns.iter().for_each(|&at| write_column(out, around, table, at, cells[at], selection.annotations));
-        }
-    }
-    for expansion in &selection.expansions {
-        push(out, &format!("{}:", cell::quoted(&expansion.navigation)), "");
-        let target = table.id_of(&cells[expansion.column]);
-        let found = match target {
-            Some(id) => store::find(around.connection, &expansion.table.id_key(id))?,
-            None => None,
-        };
-        match found {
-            None => out.extend_from_slice(b"null"),
-            Some(row) => {
-                let mut inner = Vec::new();
-                expansion.table.cells(&row.data, &mut inner);
-                write_row(out, around, &expansion.table, &inner, row.stamp(), &expansion.selection)?;
-            }
-        }
+        None => (0..cells.len()).for_each(|at| write_column(out, table, at, cells[at])),
+        Some(columns) => columns.iter().for_each(|&at| write_column(out, table, at, cells[at])),
     }
     if !selection.related.is_empty() {
         crate::finops::expand::write(out, around, table, cells, &selection.related)?;
@@ -154,44 +121,11 @@ pub(crate) fn write_row(
     Ok(())
 }
 
-fn write_column(out: &mut Vec<u8>, around: Surroundings<'_>, table: &Table, at: usize, cell: &str, annotations: bool) {
+fn write_column(out: &mut Vec<u8>, table: &Table, at: usize, cell: &str) {
     let column = &table.columns[at];
-    if column.definition.secret {
-        return;
+    if !column.definition.secret {
+        push(out, &column.label, cell);
     }
-    if annotations && cell != cell::NULL {
-        let mut annotate = |name: &str, value: &str| {
-            push(out, &format!("\"{}@{name}\":", column.property), &cell::quoted(value));
-        };
-        match column.definition.kind {
-            ColumnKind::Choice | ColumnKind::Enum => {
-                let option = column.definition.options.iter().find(|option| option.value.to_string() == cell);
-                if let Some(option) = option {
-                    annotate("OData.Community.Display.V1.FormattedValue", &option.name);
-                }
-            }
-            ColumnKind::Lookup => {
-                if let Some((navigation, target)) = lookup_target(around, table, at, cell) {
-                    annotate("Microsoft.Dynamics.CRM.associatednavigationproperty", &navigation);
-                    annotate("Microsoft.Dynamics.CRM.lookuplogicalname", target.name());
-                }
-            }
-            _ => {}
-        }
-    }
-    push(out, &column.label, cell);
-}
-
-/// The table that a lookup cell points to: the only one it may, or the one that has the row.
-fn lookup_target(around: Surroundings<'_>, table: &Table, at: usize, cell: &str) -> Option<(String, Arc<Table>)> {
-    let id = table.id_of(&cell)?;
-    let mut targets = crate::catalogue::targets(&table.columns[at].definition)
-        .filter_map(|(target, name)| Some((name.to_owned(), Arc::clone(around.catalogue.by_name(&target.table)?))))
-        .collect::<Vec<_>>();
-    if targets.len() > 1 {
-        targets.retain(|(_, target)| matches!(store::find(around.connection, &target.id_key(id)), Ok(Some(_))));
-    }
-    targets.into_iter().next()
 }
 
 #[cfg(test)]

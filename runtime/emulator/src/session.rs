@@ -389,9 +389,10 @@ impl<'c> Session<'c> {
         let mut settled = Vec::new();
         for (id, place) in store::links_to(&self.transaction, target, usize::MAX)? {
             let Some(referring) = self.catalogue.by_number(id >> PLACE_BITS).cloned() else { continue };
-            let relations = self.catalogue.relations_to(table.name());
-            let relation =
-                relations.iter().find(|relation| relation.column == place && relation.referencing == referring.name());
+            let relations = self.catalogue.relations_to(table.name()).iter();
+            let relation = relations
+                .chain(self.catalogue.joins_to(table.name()))
+                .find(|relation| relation.column == place && relation.referencing == referring.name());
             let Some(relation) = relation.filter(|_| !self.deleting.contains(&id)) else { continue };
             if relation.on_delete == DeleteBehavior::Restrict {
                 let column = referring.columns[place].definition.name.clone();

@@ -49,7 +49,8 @@ async fn a_stale_write_gets_through_when_ordered() {
         let url = format!("/api/data/v9.2/{path}");
         Item::ChangeSet(vec![operation("1", "PATCH", &url, &stale, r#"{"lastname":"D"}"#)])
     };
-    assert!(shown(&system.batch(&[set()], "").await.1).starts_with("412"));
+    let refused = shown(&system.batch(&[set()], "").await.1);
+    assert!(refused.starts_with("[412"), "{refused}");
     order(&system, r#"[{"match":{"operation":true,"method":"PATCH"},"action":{"kind":"ignoreIfMatch"}}]"#).await;
     assert_eq!(shown(&system.batch(&[set()], "").await.1), "[204]");
     system.end().await;

@@ -274,14 +274,9 @@ async fn requests_that_are_wrong_before_anybody_reads_them() {
                 assert!(reply.header("allow").contains("PATCH"));
             }
         }
-        for (headers, status) in
-            [("Content-Type: application/json; charset=utf-8; IEEE754Compatible=true", true), ("", false)]
-                .map(|(headers, first)| (headers, if first { 200..300 } else { 400..500 }))
-        {
-            let reply = system.send("POST", root, headers, body).await;
-            assert!(status.contains(&reply.status), "{headers}: {}", reply.text);
-            break;
-        }
+        let headers = "Content-Type: application/json; charset=utf-8; IEEE754Compatible=true";
+        let reply = system.send("POST", root, headers, body).await;
+        assert!(reply.status < 300, "{headers}: {}", reply.text);
         let options =
             system.send("OPTIONS", root, "Origin: http://x.example\nAccess-Control-Request-Method: PATCH", "").await;
         assert_eq!(options.status, 200);

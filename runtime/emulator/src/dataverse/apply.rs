@@ -139,8 +139,7 @@ impl Plan {
                 }
                 [path, "with", function, "as", name] => {
                     let function = Function::of(function).ok_or_else(|| malformed(item))?;
-                    let place = Place::of_path(compiler.catalogue, table, path, false)
-                        .ok_or_else(|| QueryError::Property((*path).to_owned()))?;
+                    let place = compiler.path(table, path, false)?;
                     let is_number = matches!(
                         place.kind,
                         ColumnKind::Int
@@ -235,8 +234,7 @@ impl Plan {
 
 impl Group {
     fn new(compiler: Compiler<'_>, table: &Arc<Table>, path: &str) -> Result<Self, QueryError> {
-        let place = Place::of_path(compiler.catalogue, table, path, false)
-            .ok_or_else(|| QueryError::Property(path.to_owned()))?;
+        let place = compiler.path(table, path, false)?;
         if matches!(place.kind, ColumnKind::Datetime | ColumnKind::Date) {
             return Err(QueryError::Malformed(format!("Grouping by the date property '{path}' is not supported.")));
         }

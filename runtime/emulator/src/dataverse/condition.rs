@@ -12,7 +12,7 @@ use dualwright_odata::filter::Comparison;
 use rusqlite::Connection;
 use uuid::Uuid;
 
-use crate::catalogue::{Catalogue, Table};
+use crate::catalogue::{Catalogue, Crossing, Link, Table};
 use crate::cell;
 use crate::definition::ColumnKind;
 use crate::store::{self, PLACE_BITS};
@@ -38,7 +38,7 @@ pub(crate) enum Condition {
     Related {
         own_id: Place,
         table: Arc<Table>,
-        column: usize,
+        link: Link,
         all: bool,
         inner: Option<Box<Condition>>,
     },
@@ -107,10 +107,10 @@ impl Condition {
             Self::Columns { left, operator, right } => {
                 Some(compare(&left.literal(connection, rows), *operator, &right.literal(connection, rows)))
             }
-            Self::Related { own_id, table, column, all, inner } => match own_id.literal(connection, rows) {
+            Self::Related { own_id, table, link, all, inner } => match own_id.literal(connection, rows) {
                 Literal::Guid(id) => {
                     let mut found = false;
-                    let outcome = each_referring(connection, table, *column, id, 0, &mut |row| {
+                    let outcome = each_related(connection, table, link, id, 0, &mut |row| {
                         let fits = match inner {
                             None => true,
                             Some(inner) => {
@@ -175,6 +175,56 @@ pub(crate) fn each_referring(
         } else {
             Ok(true)
         }
+    })
+}
+
+/// Calls `each` with the rows of a collection of the row with the id `of`, as [`each_referring`] does.
+pub(crate) fn each_related(
+    connection: &Connection,
+    table: &Table,
+    link: &Link,
+    of: Uuid,
+    after: i64,
+    each: &mut dyn FnMut(Passing<'_>) -> rusqlite::Result<bool>,
+) -> rusqlite::Result<()> {
+    match link {
+        Link::Lookup(column) => each_referring(connection, table, *column, of, after, each),
+        Link::Across(crossing) => {
+            let mut ids = Vec::new();
+            each_across(connection, crossing, of, &mut |id| {
+                ids.extend(store::find(connection, &table.id_key(id))?.map(|row| row.id));
+                Ok(())
+            })?;
+            ids.sort_unstable();
+            ids.dedup();
+            for id in ids.into_iter().filter(|id| id & ((1 << PLACE_BITS) - 1) > after) {
+                if let Some(row) = store::find_by_place(connection, id)?
+                    && !each(Passing { id, version: row.version, data: &row.data })?
+                {
+                    break;
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Calls `each` with the ids that are joined to `of`.
+pub(crate) fn each_across(
+    connection: &Connection,
+    crossing: &Crossing,
+    of: Uuid,
+    each: &mut dyn FnMut(Uuid) -> rusqlite::Result<()>,
+) -> rusqlite::Result<()> {
+    let intersect = &crossing.intersect;
+    each_referring(connection, intersect, crossing.own_column, of, 0, &mut |row| match cell::nth(
+        row.data,
+        crossing.other_column,
+    )
+    .and_then(|cell| intersect.id_of(&cell))
+    {
+        Some(id) => each(id).map(|()| true),
+        None => Ok(true),
     })
 }
 
@@ -280,7 +330,7 @@ impl Test {
             (Self::Span(from, to), Literal::Date(day)) => {
                 // A day is in a span when it begins there.
                 let at = i64::from(*day) * MICROS_PER_DAY;
-                from.div_euclid(MICROS_PER_DAY) * MICROS_PER_DAY <= at && at < *to
+                from.div_euclid(MICROS_PER_DAY).saturating_mul(MICROS_PER_DAY) <= at && at < *to
             }
             (Self::ContainsAny(wanted), Literal::Text(text)) => {
                 text.split(',').filter_map(|one| one.parse::<i64>().ok()).any(|one| wanted.contains(&one))

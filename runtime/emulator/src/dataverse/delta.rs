@@ -11,12 +11,15 @@ use rusqlite::params;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::display::{Annotations, Targets};
+use super::expand::{Shape, Writer};
+use super::filter::Compiler;
 use super::rows::Cells;
-use super::{BAD_QUERY, PAGE_MAX, error, failed, push_link, roles, selected, selection, system};
+use super::{BAD_QUERY, PAGE_MAX, error, failed, push_link, roles, selected, system};
 use crate::batch::Site;
 use crate::catalogue::Table;
 use crate::exchange::{self, json, with_header};
-use crate::render::{self, Surroundings};
+use crate::render::Surroundings;
 use crate::store::{self, Store};
 
 /// How many days a link is good when the organization does not say (`ExpireChangeTrackingInDays`).
@@ -138,7 +141,24 @@ impl Request {
     ) -> Result<Response, Response> {
         Self::check(site, table)?;
         let rows_max = exchange::page_size(request, PAGE_MAX);
-        let page = Page { site, around, table, selection: selection(around, table, resource, request)?, rows_max };
+        let compiler = Compiler { catalogue: around.catalogue, site, now: around.clock.now() };
+        // Columns alone: what is expanded cannot be tracked.
+        let shape = Shape::new(compiler, table, resource.option("$select"), None);
+        let shape = shape.map_err(|error| error.dataverse(table))?;
+        let annotations = Annotations::of(request);
+        let applied = match annotations.text.as_str() {
+            "" => "odata.track-changes".to_owned(),
+            text => format!("odata.track-changes,odata.include-annotations=\"{text}\""),
+        };
+        let writer = Writer {
+            around,
+            site,
+            annotations,
+            targets: Targets::default(),
+            page_size: None,
+            is_representation: false,
+        };
+        let page = Page { site, around, table, writer, shape, rows_max };
         let counter = counter(around)?;
         let is_first = matches!(self, Self::Enumerate { .. });
         let kind = if is_first { "" } else { "/$delta" };
@@ -168,7 +188,7 @@ impl Request {
         }
         body.push(b'}');
         let response = json(200, body);
-        Ok(if is_first { with_header(response, "Preference-Applied", "odata.track-changes") } else { response })
+        Ok(if is_first { with_header(response, "Preference-Applied", applied) } else { response })
     }
 }
 
@@ -190,7 +210,8 @@ struct Page<'a> {
     site: &'a Site,
     around: Surroundings<'a>,
     table: &'a Arc<Table>,
-    selection: render::Selection,
+    writer: Writer<'a>,
+    shape: Shape,
     rows_max: usize,
 }
 
@@ -206,7 +227,7 @@ impl Page<'_> {
             let mut cells = Vec::with_capacity(self.table.columns.len());
             self.table.cells(data, &mut cells);
             separate(body, rows);
-            render::write_row(body, self.around, self.table, &cells, store::Stamp { id, version }, &self.selection)?;
+            self.writer.row(body, self.table, &cells, store::Stamp { id, version }, &self.shape)?;
             rows += 1;
             last = id & WITHIN;
             Ok(true)
@@ -241,7 +262,7 @@ impl Page<'_> {
                 self.table.cells(data, &mut cells);
                 separate(body, rows);
                 let stamp = store::Stamp { id: row.get(2)?, version };
-                render::write_row(body, self.around, self.table, &cells, stamp, &self.selection)?;
+                self.writer.row(body, self.table, &cells, stamp, &self.shape)?;
                 rows += 1;
                 last = version;
             }

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use dualwright_odata::url;
 use uuid::Uuid;
 
-use super::condition::{Condition, Passing, each_referring};
+use super::condition::{Condition, Passing, each_related};
 use super::display::{self, Annotations, FORMATTED, LOOKUP_NAVIGATION, LOOKUP_TABLE, Targets};
 use super::filter::Compiler;
 use super::query::Order;
 use crate::batch::Site;
-use crate::catalogue::Table;
+use crate::catalogue::{Link, Table};
 use crate::cell;
 use crate::definition::ColumnKind;
 use crate::query::{QueryError, select};
@@ -52,7 +52,7 @@ enum What {
 #[derive(Debug)]
 struct Collection {
     table: Arc<Table>,
-    column: usize,
+    link: Link,
     shape: Shape,
     filter: Option<Condition>,
     order: Vec<Order>,
@@ -146,9 +146,10 @@ impl Expansion {
         let is_row = table.navigation(name);
         let target = match is_row {
             Some(_) => table.navigation_targets(name).first().and_then(|first| compiler.catalogue.by_name(first)),
-            None => compiler.catalogue.collection(table.name(), name).map(|(_, referring)| referring),
+            None => compiler.catalogue.related(table.name(), name).map(|(_, referring)| referring),
         };
         let Some(target) = target else { return Err(QueryError::Property(name.to_owned())) };
+        compiler.permit(target)?;
         let shape = Shape::nested(compiler, target, option("$select"), option("$expand"), depth + 1)?;
         let limited = option("$orderby").is_some() || option("$top").is_some();
         if limited && (is_row.is_some() || depth > 0 || !shape.expansions.is_empty()) {
@@ -166,7 +167,9 @@ impl Expansion {
         let what = match is_row {
             Some((column, _)) => {
                 let tables = table.navigation_targets(name);
-                let tables = tables.iter().filter_map(|name| compiler.catalogue.by_name(name)).cloned().collect();
+                let tables = tables.iter().filter_map(|name| compiler.catalogue.by_name(name)).cloned();
+                let tables = tables.collect::<Vec<_>>();
+                tables.iter().try_for_each(|table| compiler.permit(table))?;
                 What::Row { column, tables, shape, only_reference }
             }
             None if only_reference => {
@@ -175,18 +178,18 @@ impl Expansion {
                 ));
             }
             None => {
-                let Some((relation, _)) = compiler.catalogue.collection(table.name(), name) else {
+                let Some((link, _)) = compiler.catalogue.related(table.name(), name) else {
                     return Err(QueryError::Property(name.to_owned()));
                 };
                 let filter = option("$filter").map(|text| compiler.filter(target, text)).transpose()?;
                 let top = option("$top").map(|text| {
                     text.parse().map_err(|_| QueryError::Malformed(format!("Invalid value '{text}' for $top.")))
                 });
-                let order = option("$orderby").map(|text| Order::list(compiler.catalogue, target, text)).transpose()?;
+                let order = option("$orderby").map(|text| Order::list(compiler, target, text)).transpose()?;
                 let query = options.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>();
                 What::Collection(Box::new(Collection {
                     table: Arc::clone(target),
-                    column: relation.column,
+                    link,
                     shape,
                     filter,
                     order: order.unwrap_or_default(),
@@ -317,10 +320,10 @@ impl Writer<'_> {
                 out.extend_from_slice(b"\"@odata.etag\":");
                 out.extend_from_slice(cell::quoted(&crate::render::etag(target, stamp)).as_bytes());
                 // The lookup by which they are found comes with them.
-                let is_selected =
-                    collection.shape.columns.as_ref().is_none_or(|columns| columns.contains(&collection.column));
-                if !is_selected {
-                    self.column(out, target, cells, collection.column);
+                if let Some(column) = collection.link.lookup()
+                    && collection.shape.columns.as_ref().is_some_and(|columns| !columns.contains(&column))
+                {
+                    self.column(out, target, cells, column);
                 }
             }
             self.members(out, target, cells, &collection.shape, nested)
@@ -331,7 +334,7 @@ impl Writer<'_> {
         };
         let mut count = 0;
         if collection.order.is_empty() {
-            each_referring(self.around.connection, target, collection.column, id, 0, &mut |row: Passing<'_>| {
+            each_related(self.around.connection, target, &collection.link, id, 0, &mut |row: Passing<'_>| {
                 let mut cells = Vec::with_capacity(target.columns.len());
                 target.cells(row.data, &mut cells);
                 if fits(&cells) {
@@ -345,7 +348,7 @@ impl Writer<'_> {
             })?;
         } else {
             let mut sortable = Vec::new();
-            each_referring(self.around.connection, target, collection.column, id, 0, &mut |row: Passing<'_>| {
+            each_related(self.around.connection, target, &collection.link, id, 0, &mut |row: Passing<'_>| {
                 let mut cells = Vec::with_capacity(target.columns.len());
                 target.cells(row.data, &mut cells);
                 if fits(&cells) {
@@ -381,6 +384,9 @@ impl Writer<'_> {
     /// One column with what stands beside it.
     pub fn column(&self, out: &mut Vec<u8>, table: &Table, cells: &[&str], at: usize) {
         let column = &table.columns[at];
+        if column.definition.secret {
+            return;
+        }
         let cell = cells.get(at).copied().unwrap_or(cell::NULL);
         if cell != cell::NULL && self.annotations.any() {
             self.annotate(out, table, cells, at, &column.property);

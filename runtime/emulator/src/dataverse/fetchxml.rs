@@ -23,7 +23,7 @@ use super::filter::{Compiler, of_text};
 use super::query::nulls_first;
 use super::xml::{self, Element};
 use super::{BAD_QUERY, context, error, failed, span};
-use crate::catalogue::Table;
+use crate::catalogue::{Link, Table};
 use crate::cell;
 use crate::definition::ColumnKind;
 use crate::render;
@@ -199,7 +199,7 @@ impl<'a> Fetch<'a> {
         for child in &element.children {
             match child.name.as_str() {
                 "attribute" => columns.push(self.selected(&table, child)?),
-                "all-attributes" => columns.extend((0..table.columns.len()).map(Selected::plain)),
+                "all-attributes" => columns.extend(all_columns(&table)),
                 "filter" | "order" | "link-entity" | "no-attrs" => {}
                 other => {
                     return Err(error(
@@ -215,7 +215,7 @@ impl<'a> Fetch<'a> {
         }
         let says_columns = element.children.iter().any(|child| child.name == "no-attrs") || !columns.is_empty();
         if own == 0 && !says_columns && !self.aggregate {
-            columns.extend((0..table.columns.len()).map(Selected::plain));
+            columns.extend(all_columns(&table));
         }
         self.sources.push(Source { table: Arc::clone(&table), alias, join, filter: None, columns });
         for child in element.children.iter().filter(|child| child.name == "link-entity") {
@@ -241,16 +241,17 @@ impl<'a> Fetch<'a> {
     fn link(&self, parent: &Table, element: &Element) -> Result<Option<(Arc<Table>, usize, usize)>, Response> {
         let name = element.attribute("name").ok_or_else(|| invalid("A link-entity needs a name."))?;
         let table = self.compiler.catalogue.by_name(name).ok_or_else(|| no_table(name))?;
+        super::permit(self.compiler.site, table)?;
         let (from, to) = (element.attribute("from"), element.attribute("to"));
         let (Some(from), Some(to)) = (from, to) else { return Err(invalid("A link-entity needs from and to.")) };
-        let from = table.column(from).ok_or_else(|| no_column(table, from))?;
-        let to = parent.column(to).ok_or_else(|| no_column(parent, to))?;
+        let from = table.readable_column(from).ok_or_else(|| no_column(table, from))?;
+        let to = parent.readable_column(to).ok_or_else(|| no_column(parent, to))?;
         Ok(Some((Arc::clone(table), from, to)))
     }
 
     fn selected(&self, table: &Table, element: &Element) -> Result<Selected, Response> {
         let name = element.attribute("name").ok_or_else(|| invalid("An attribute needs a name."))?;
-        let column = table.column(name).ok_or_else(|| no_column(table, name))?;
+        let column = table.readable_column(name).ok_or_else(|| no_column(table, name))?;
         let alias = element.attribute("alias").map(str::to_owned);
         let mut selected = Selected { alias, ..Selected::plain(column) };
         if !self.aggregate {
@@ -376,7 +377,7 @@ impl<'a> Fetch<'a> {
         let any = |inner: Option<Condition>| Condition::Related {
             own_id: own_id.clone(),
             table: Arc::clone(&table),
-            column: from,
+            link: Link::Lookup(from),
             all: false,
             inner: inner.map(Box::new),
         };
@@ -418,7 +419,7 @@ impl<'a> Fetch<'a> {
             }
         };
         let table = &self.sources[source].table;
-        let column = table.column(name).ok_or_else(|| no_column(table, name))?;
+        let column = table.readable_column(name).ok_or_else(|| no_column(table, name))?;
         Ok(Place { source, ..Place::own(table, column) })
     }
 
@@ -494,6 +495,8 @@ impl<'a> Fetch<'a> {
                     "ne-businessid" => "NotEqualBusinessId".to_owned(),
                     "eq-userlanguage" => "EqualUserLanguage".to_owned(),
                     "eq-useroruserteams" => "EqualUserOrUserTeams".to_owned(),
+                    "eq-userteams" => "EqualUserTeams".to_owned(),
+                    "eq-useroruserhierarchyandteams" => "EqualUserOrUserHierarchyAndTeams".to_owned(),
                     "eq-useroruserhierarchy" => "EqualUserOrUserHierarchy".to_owned(),
                     "contain-values" => "ContainValues".to_owned(),
                     "not-contain-values" => "DoesNotContainValues".to_owned(),
@@ -1004,6 +1007,12 @@ impl Selected {
     const fn plain(column: usize) -> Self {
         Self { column, alias: None, aggregate: None, group: None }
     }
+}
+
+/// Every column that may be read.
+fn all_columns(table: &Table) -> impl Iterator<Item = Selected> {
+    let readable = (0..table.columns.len()).filter(|at| !table.columns[*at].definition.secret);
+    readable.map(Selected::plain)
 }
 
 /// The place of the first row of a tuple, which decides among equals.

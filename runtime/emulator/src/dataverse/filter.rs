@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::condition::{Condition, Pattern, Place, Test};
 use super::{span, system};
+use crate::batch::Site;
 use crate::catalogue::{Catalogue, Table};
 use crate::definition::ColumnKind;
 use crate::query::QueryError;
@@ -21,11 +22,40 @@ const NAMESPACE: &str = "Microsoft.Dynamics.CRM.";
 #[derive(Clone, Copy)]
 pub(crate) struct Compiler<'a> {
     pub catalogue: &'a Catalogue,
+    /// Who asks: what a query looks at, the caller has to be allowed to read.
+    pub site: &'a Site,
     /// UTC microseconds.
     pub now: i64,
 }
 
 impl Compiler<'_> {
+    pub fn permit(&self, table: &Table) -> Result<(), QueryError> {
+        super::permit(self.site, table).map_err(|refusal| QueryError::Refused(Box::new(refusal)))
+    }
+
+    /// A property by its path, as [`Place::of_path`] reads it.
+    pub fn path(&self, table: &Arc<Table>, path: &str, by_name: bool) -> Result<Place, QueryError> {
+        let place = Place::of_path(self.catalogue, table, path, by_name);
+        let place = place.ok_or_else(|| QueryError::Property(path.to_owned()))?;
+        // A lookup shows the name of the row behind it to whoever may read the lookup, so that hop is not asked for.
+        for (_, tables) in place.hops.iter().take(path.matches('/').count()) {
+            tables.iter().try_for_each(|table| self.permit(table))?;
+        }
+        Ok(place)
+    }
+
+    /// The user who asks, the teams of that user, and the business unit.
+    fn user(&self) -> (Uuid, Vec<Uuid>, Uuid) {
+        match &self.site.user {
+            Some(caller) => {
+                let mut teams = caller.user.teams.iter().copied().collect::<Vec<_>>();
+                teams.sort_unstable();
+                (caller.user.id, teams, caller.user.business_unit)
+            }
+            None => (system::user_id(), Vec::new(), system::business_unit_id()),
+        }
+    }
+
     pub fn filter(&self, table: &Arc<Table>, text: &str) -> Result<Condition, QueryError> {
         let tree = filter::parse(text).map_err(|refusal| QueryError::Malformed(refusal.to_string()))?;
         self.expression(table, "", &tree)
@@ -102,14 +132,14 @@ impl Compiler<'_> {
         let own = own_name(variable, name).ok_or_else(|| QueryError::Property(name.to_owned()))?;
         if let Some(first) = own.split('/').next()
             && own != first
-            && self.catalogue.collection(table.name(), first).is_some()
+            && self.catalogue.related(table.name(), first).is_some()
         {
             return Err(QueryError::Malformed(format!(
                 "The parent value for a property access of a property '{}' is not a single value.",
                 &own[first.len() + 1..]
             )));
         }
-        Place::of_path(self.catalogue, table, own, false).ok_or_else(|| QueryError::Property(own.to_owned()))
+        self.path(table, own, false)
     }
 
     fn comparison(
@@ -147,14 +177,15 @@ impl Compiler<'_> {
             // Documented as not supported ("Filter using values of related collections").
             return Err(QueryError::Malformed(format!("A collection behind a lookup cannot be filtered by: '{own}'.")));
         }
-        let (relation, referring) =
-            self.catalogue.collection(table.name(), own).ok_or_else(|| QueryError::Property(own.to_owned()))?;
+        let (link, referring) =
+            self.catalogue.related(table.name(), own).ok_or_else(|| QueryError::Property(own.to_owned()))?;
+        self.permit(referring)?;
         let inner = inner.map(|inner| self.expression(referring, inner_variable, inner)).transpose()?;
         let own_id = table.primary_id.ok_or_else(|| QueryError::Property(own.to_owned()))?;
         Ok(Condition::Related {
             own_id: Place::own(table, own_id),
             table: Arc::clone(referring),
-            column: relation.column,
+            link,
             all,
             inner: inner.map(Box::new),
         })
@@ -176,7 +207,7 @@ impl Compiler<'_> {
         // `PropertyName` is a logical name as well as a property: `ownerid` means the lookup.
         let place = match self.place(table, variable, property) {
             Err(error) => {
-                let own = own_name(variable, property).and_then(|own| table.column(own));
+                let own = own_name(variable, property).and_then(|own| table.readable_column(own));
                 own.map(|at| Place::own(table, at)).ok_or(error)?
             }
             Ok(place) => place,
@@ -221,10 +252,17 @@ impl Compiler<'_> {
                 let test = Condition::Test { place, test: Test::Between(low, high) };
                 if name == "Between" { test } else { not(test) }
             }
-            "EqualUserId" | "EqualUserOrUserHierarchy" | "EqualUserOrUserTeams" => equal(place, system::user_id()),
-            "NotEqualUserId" => not(equal(place, system::user_id())),
-            "EqualBusinessId" => equal(place, system::business_unit_id()),
-            "NotEqualBusinessId" => not(equal(place, system::business_unit_id())),
+            "EqualUserId" | "EqualUserOrUserHierarchy" => equal(place, self.user().0),
+            "NotEqualUserId" => not(equal(place, self.user().0)),
+            "EqualUserTeams" | "EqualUserOrUserTeams" | "EqualUserOrUserHierarchyAndTeams" => {
+                let (user, mut ids, _) = self.user();
+                if name != "EqualUserTeams" {
+                    ids.push(user);
+                }
+                Condition::Test { place, test: Test::In(ids.into_iter().map(Literal::Guid).collect()) }
+            }
+            "EqualBusinessId" => equal(place, self.user().2),
+            "NotEqualBusinessId" => not(equal(place, self.user().2)),
             "EqualUserLanguage" => {
                 Condition::Test { place, test: Test::Compare(Comparison::Equal, Literal::integer(1_033)) }
             }

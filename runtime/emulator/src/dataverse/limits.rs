@@ -30,7 +30,12 @@ pub struct LimitSettings {
     pub window_seconds: u32,
     /// Operations a day that a user is entitled to. More are counted and not refused, as the platform does.
     pub daily_requests: u64,
+    /// The largest message that is handed to steps; it is refused whether or not the rest is enabled.
+    pub message_bytes_max: usize,
 }
+
+/// 116.85 MB.
+const MESSAGE_BYTES_MAX: usize = 116_850 * 1024 * 1024 / 1000;
 
 impl Default for LimitSettings {
     fn default() -> Self {
@@ -41,6 +46,7 @@ impl Default for LimitSettings {
             concurrent_max: 52,
             window_seconds: 300,
             daily_requests: 40_000,
+            message_bytes_max: MESSAGE_BYTES_MAX,
         }
     }
 }
@@ -136,6 +142,10 @@ impl Limits {
 
     pub fn set(&self, settings: LimitSettings) {
         self.state().settings = settings;
+    }
+
+    pub fn message_bytes_max(&self) -> usize {
+        self.state().settings.message_bytes_max
     }
 
     pub fn settings(&self) -> LimitSettings {

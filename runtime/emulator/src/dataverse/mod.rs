@@ -12,6 +12,8 @@ mod environment;
 mod expand;
 mod fetchxml;
 mod filter;
+#[cfg(test)]
+mod fuzz;
 mod limits;
 mod metadata;
 mod payload;
@@ -27,7 +29,7 @@ mod write;
 mod xml;
 
 use dualwright_odata::Literal;
-use dualwright_odata::batch::{Request, Response};
+use dualwright_odata::batch::Response;
 use dualwright_odata::url::{self, Key, Resource};
 use rusqlite::Connection;
 use uuid::Uuid;
@@ -37,7 +39,6 @@ use crate::catalogue::Table;
 use crate::cell::{self, Cell};
 use crate::exchange::{self, json};
 use crate::query::QueryError;
-use crate::render::{Selection, Surroundings};
 use crate::store::{self, Found};
 
 pub(crate) use delta::expire_links;
@@ -90,6 +91,7 @@ impl QueryError {
                 &format!("Could not find a property named '{name}' on type 'Microsoft.Dynamics.CRM.{}'.", table.name()),
             ),
             Self::Malformed(message) => error(400, BAD_QUERY, &message),
+            Self::Refused(refusal) => *refusal,
             Self::Store(error) => failed(&error),
         }
     }
@@ -197,20 +199,6 @@ pub(super) fn resource(site: &Site, target: &str) -> Result<Resource, Response> 
 /// Refuses to let the caller read a table without the privilege for it.
 pub(super) fn permit(site: &Site, table: &Table) -> Result<(), Response> {
     site.user.as_ref().map_or(Ok(()), |caller| roles::may_read(caller, table))
-}
-
-/// What a page of changes is written with: columns alone, as expansions cannot be tracked.
-pub(super) fn selection(
-    around: Surroundings<'_>,
-    table: &Table,
-    resource: &Resource,
-    request: &Request,
-) -> Result<Selection, Response> {
-    let columns = crate::query::select(table, &resource.list("$select")).map_err(|error| error.dataverse(table))?;
-    let expansions = crate::query::expand(around.catalogue, table, &resource.list("$expand"))
-        .map_err(|error| error.dataverse(table))?;
-    let annotations = exchange::preference(request, "odata.include-annotations").is_some();
-    Ok(Selection { columns, expansions, annotations, related: Vec::new() })
 }
 
 /// The start of an answer, up to its context.

@@ -11,7 +11,7 @@ use dualwright_odata::batch::Response;
 use super::write::{Write, id_of};
 use super::{BAD_PAYLOAD, BAD_QUERY, DUPLICATE, DUPLICATE_KEY, Locator, error, failed};
 use crate::body::Members;
-use crate::catalogue::{Column, Relation, Table};
+use crate::catalogue::{Column, Crossing, Relation, Table};
 use crate::cell::{self, NULL, Unfit};
 use crate::definition::ColumnKind;
 use crate::session::Refusal;
@@ -42,6 +42,7 @@ pub(super) struct Put<'b> {
 pub(super) enum Later<'b> {
     Create { relation: Arc<Relation>, table: Arc<Table>, rows: Vec<Members<'b>> },
     Bind { relation: Arc<Relation>, links: Vec<String> },
+    Join { crossing: Arc<Crossing>, links: Vec<String> },
 }
 
 impl Write<'_, '_> {
@@ -126,6 +127,15 @@ impl Write<'_, '_> {
                 }
             };
             put.named.push(at);
+            return Ok(());
+        }
+        let crossing = self.session.catalogue.crossing(table.name(), navigation);
+        if let Some(crossing) = crossing.map(|(crossing, _)| Arc::clone(crossing)) {
+            if is_update {
+                return Err(refuse_deep(table, navigation));
+            }
+            let links = serde_json::from_str(value).map_err(|_| refuse(table, "A list of links was expected."))?;
+            put.later.push(Later::Join { crossing, links });
             return Ok(());
         }
         let relation =

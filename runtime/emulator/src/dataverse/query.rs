@@ -13,10 +13,10 @@ use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::condition::{Condition, Passing, Place, Rows, candidates, each_referring};
+use super::condition::{Condition, Passing, Place, Rows, candidates, each_related};
 use super::expand::{Shape, Writer};
 use super::filter::Compiler;
-use crate::catalogue::{Catalogue, Table};
+use crate::catalogue::{Link, Table};
 use crate::cell;
 use crate::exchange;
 use crate::query::QueryError;
@@ -35,7 +35,7 @@ pub(crate) struct Order {
 }
 
 impl Order {
-    pub fn list(catalogue: &Catalogue, table: &Arc<Table>, text: &str) -> Result<Vec<Self>, QueryError> {
+    pub fn list(compiler: Compiler<'_>, table: &Arc<Table>, text: &str) -> Result<Vec<Self>, QueryError> {
         url::split_list(text)
             .into_iter()
             .map(|item| {
@@ -44,9 +44,7 @@ impl Order {
                     Some((path, "asc")) => (path.trim(), false),
                     _ => (item, false),
                 };
-                let place = Place::of_path(catalogue, table, path, true)
-                    .ok_or_else(|| QueryError::Property(path.to_owned()))?;
-                Ok(Self { place, descending })
+                Ok(Self { place: compiler.path(table, path, true)?, descending })
             })
             .collect()
     }
@@ -102,8 +100,8 @@ pub(crate) struct Query<'a> {
     /// Whether the caller named the size of a page.
     pub is_paged: bool,
     token: Option<Token>,
-    /// The lookup and the row that it has to point to.
-    scope: Option<(usize, Uuid)>,
+    /// The row whose collection is asked for, and how its rows hang on it.
+    scope: Option<(Link, Uuid)>,
 }
 
 /// A page that was written.
@@ -122,7 +120,7 @@ impl<'a> Query<'a> {
         table: &'a Arc<Table>,
         resource: &Resource,
         request: &Request,
-        scope: Option<(usize, Uuid)>,
+        scope: Option<(Link, Uuid)>,
     ) -> Result<Self, QueryError> {
         for (name, _) in &resource.options {
             if matches!(name.as_str(), "$skip" | "$search" | "$compute" | "$format" | "$levels" | "$index") {
@@ -143,8 +141,7 @@ impl<'a> Query<'a> {
             exchange::preference(request, "odata.maxpagesize").or_else(|| exchange::preference(request, "maxpagesize"));
         let size = size.and_then(|size| size.parse::<usize>().ok()).filter(|size| *size > 0);
         let filter = resource.resolved("$filter").map(|text| compiler.filter(table, &text)).transpose()?;
-        let order =
-            resource.resolved("$orderby").map(|text| Order::list(compiler.catalogue, table, &text)).transpose()?;
+        let order = resource.resolved("$orderby").map(|text| Order::list(compiler, table, &text)).transpose()?;
         let token = match resource.option("$skiptoken") {
             None => None,
             Some(token) => Some(
@@ -276,8 +273,8 @@ impl<'a> Query<'a> {
                 _ => each(row, &rows),
             }
         };
-        if let Some((column, target)) = self.scope {
-            return Ok(each_referring(connection, self.table, column, target, after, &mut check)?);
+        if let Some((link, of)) = &self.scope {
+            return Ok(each_related(connection, self.table, link, *of, after, &mut check)?);
         }
         let few = match &self.filter {
             Some(filter) => candidates(connection, self.table, filter)?,

@@ -21,7 +21,7 @@ use super::{
     system,
 };
 use crate::batch::Site;
-use crate::catalogue::{Catalogue, Table};
+use crate::catalogue::{Catalogue, Link, Table};
 use crate::cell;
 use crate::clock::Clock;
 use crate::exchange::{self, no_content, with_header};
@@ -73,7 +73,7 @@ impl<'a> Reader<'a> {
     }
 
     fn compiler(&self) -> Compiler<'a> {
-        Compiler { catalogue: self.around.catalogue, now: self.around.clock.now() }
+        Compiler { catalogue: self.around.catalogue, site: self.site, now: self.around.clock.now() }
     }
 
     fn writer(&self, page_size: Option<usize>) -> Writer<'a> {
@@ -98,7 +98,7 @@ impl<'a> Reader<'a> {
             return metadata::read(catalogue, self.site, self.resource);
         }
         if let Some(caller) = &self.site.user
-            && let Some(answer) = super::roles::read(self.site, caller, self.around, self.resource, self.request)
+            && let Some(answer) = super::roles::read(self.site, caller, self.around, self.resource)
         {
             return answer;
         }
@@ -149,6 +149,7 @@ impl<'a> Reader<'a> {
                 "@odata.context": context, "BusinessUnitId": system::business_unit_id(), "UserId": system::user_id(),
                 "OrganizationId": system::organization_id(),
             }),
+            "RetrieveAvailableLanguages" => json!({"@odata.context": context, "LocaleIds": [1_033]}),
             "RetrieveVersion" => json!({"@odata.context": context, "Version": VERSION}),
             "RetrieveCurrentOrganization" => {
                 let url = format!("{}/", self.site.base);
@@ -169,6 +170,7 @@ impl<'a> Reader<'a> {
                     let table = self.around.catalogue.by_name(name).ok_or_else(|| {
                         error(404, NOT_FOUND, &format!("The entity with a name = '{name}' was not found."))
                     })?;
+                    super::permit(self.site, table)?;
                     counts.push(store::count(self.around.connection, table).map_err(|error| failed(&error))?);
                 }
                 json!({"@odata.context": context, "EntityRecordCountCollection": {
@@ -204,7 +206,7 @@ impl<'a> Reader<'a> {
     }
 
     /// One page of a set, or of the rows that point to a row.
-    fn page(&self, table: &Arc<Table>, scope: Option<(usize, Uuid)>, path: &str) -> Result<Response, Response> {
+    fn page(&self, table: &Arc<Table>, scope: Option<(Link, Uuid)>, path: &str) -> Result<Response, Response> {
         let query = Query::new(self.compiler(), table, self.resource, self.request, scope)
             .map_err(|error| error.dataverse(table))?;
         let names = query.shape.context(self.resource.option("$select"));
@@ -254,7 +256,7 @@ impl<'a> Reader<'a> {
         if applied.is_empty() { response } else { with_header(response, "Preference-Applied", applied.join(",")) }
     }
 
-    fn count(&self, table: &Arc<Table>, scope: Option<(usize, Uuid)>) -> Result<Response, Response> {
+    fn count(&self, table: &Arc<Table>, scope: Option<(Link, Uuid)>) -> Result<Response, Response> {
         if let Some(delta) = delta::Request::of(self.resource, self.request)? {
             return Ok(plain(delta.count(self.site, self.around, table)?.to_string().into_bytes()));
         }
@@ -297,8 +299,9 @@ impl<'a> Reader<'a> {
                 return self.property(&table, &cells, at, rest);
             }
             let own = table.primary_id.and_then(|at| table.id_of(&cells[at])).unwrap_or_default();
-            if let Some((relation, referring)) = self.around.catalogue.collection(table.name(), &step.name) {
-                let scope = Some((relation.column, own));
+            if let Some((link, referring)) = self.around.catalogue.related(table.name(), &step.name) {
+                super::permit(self.site, referring)?;
+                let scope = Some((link, own));
                 return match rest {
                     [] => self.page(referring, scope, &format!("{}({own})/{}", table.set(), step.name)),
                     [count] if count.name == "$count" => self.count(referring, scope),
@@ -313,6 +316,7 @@ impl<'a> Reader<'a> {
                 let Some(target) = self.around.catalogue.by_name(name) else { continue };
                 let row = store::find(self.around.connection, &target.id_key(id)).map_err(|error| failed(&error))?;
                 if let Some(row) = row {
+                    super::permit(self.site, target)?;
                     found = Some((Arc::clone(target), row));
                     break;
                 }
@@ -355,7 +359,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn references(&self, table: &Arc<Table>, scope: Option<(usize, Uuid)>) -> Result<Response, Response> {
+    fn references(&self, table: &Arc<Table>, scope: Option<(Link, Uuid)>) -> Result<Response, Response> {
         let query = Query::new(self.compiler(), table, self.resource, self.request, scope);
         let query = query.map_err(|error| error.dataverse(table))?;
         let writer = self.writer(None);

@@ -12,12 +12,13 @@ use uuid::Uuid;
 
 use super::payload::{self, members};
 use super::write::{Write, id_of};
-use super::{BAD_QUERY, Locator, error, failed, no_such_set};
+use super::{BAD_QUERY, Locator, error, failed, no_such_set, roles};
 use crate::batch::resolve;
 use crate::body::Members;
-use crate::catalogue::{Relation, Table};
+use crate::catalogue::{Crossing, Relation, Table};
 use crate::cell;
 use crate::exchange::no_content;
+use crate::session::Session;
 use crate::store::{self, Found};
 
 impl Write<'_, '_> {
@@ -78,8 +79,12 @@ impl Write<'_, '_> {
         key: &Key,
         navigation: &Segment,
     ) -> Result<Response, Response> {
-        let locator = Locator::new(table, key)?;
         let name = &navigation.name;
+        let catalogue = Arc::clone(&self.session.catalogue);
+        if let Some((crossing, other)) = catalogue.crossing(table.name(), name) {
+            return self.cross(table, key, navigation, crossing, other);
+        }
+        let locator = Locator::new(table, key)?;
         let collection = self.session.catalogue.collection(table.name(), name).map(|(relation, _)| relation.clone());
         if table.navigation(name).is_none() && collection.is_none() {
             return Err(no_such_set(name));
@@ -128,6 +133,80 @@ impl Write<'_, '_> {
         Ok(no_content(204))
     }
 
+    /// `POST` and `DELETE` of a collection whose rows can be in many.
+    fn cross(
+        &mut self,
+        table: &Arc<Table>,
+        key: &Key,
+        navigation: &Segment,
+        crossing: &Crossing,
+        other: &Arc<Table>,
+    ) -> Result<Response, Response> {
+        let locator = Locator::new(table, key)?;
+        let row = self.found(table, &locator)?.ok_or_else(|| locator.not_found(table))?;
+        let own = id_of(table, &row).unwrap_or_default();
+        let method = self.request.method.as_str();
+        let adds = match method {
+            "POST" => true,
+            "DELETE" => false,
+            _ => {
+                let message = format!("The method {method} is not allowed for {}/$ref.", navigation.name);
+                return Err(error(405, BAD_QUERY, &message));
+            }
+        };
+        let locator = match (&navigation.key, self.resource.option("$id")) {
+            (Key::None, link) => {
+                let link = match (adds, link) {
+                    (false, Some(link)) => Cow::Borrowed(link),
+                    (false, None) => {
+                        let message = "The row to be removed has to be named, by its key or by $id.";
+                        return Err(error(400, BAD_QUERY, message));
+                    }
+                    (true, _) => {
+                        let body = members(table, &self.request.body)?;
+                        let link = body.get("@odata.id").and_then(cell::text_of).map(|link| link.into_owned());
+                        let missing = || payload::refuse(table, "A member named @odata.id was expected.");
+                        Cow::Owned(link.ok_or_else(missing)?)
+                    }
+                };
+                let (linked, locator) = self.target(table, &navigation.name, &link)?;
+                if linked.name() != other.name() {
+                    return Err(wrong_type(table, &crossing.name, other.name(), &linked));
+                }
+                locator
+            }
+            (key, _) => Locator::new(other, key)?,
+        };
+        let found = self.found(other, &locator)?.ok_or_else(|| locator.not_found(other))?;
+        let id = id_of(other, &found).unwrap_or_default();
+        self.site.user.as_ref().map_or(Ok(()), |caller| roles::may_join(caller, table, other))?;
+        match adds {
+            true => join(self.session, crossing, own, id)?,
+            false => part(self.session, crossing, own, id)?,
+        }
+        Ok(no_content(204))
+    }
+
+    /// Joins the row with the id `own` to those behind links.
+    pub(super) fn join_all(
+        &mut self,
+        table: &Arc<Table>,
+        crossing: &Crossing,
+        own: Uuid,
+        links: &[String],
+    ) -> Result<(), Response> {
+        for link in links {
+            let (other, locator) = self.target(table, &crossing.name, link)?;
+            if other.name() != crossing.other {
+                return Err(wrong_type(table, &crossing.name, &crossing.other, &other));
+            }
+            let found = self.found(&other, &locator)?.ok_or_else(|| locator.not_found(&other))?;
+            self.site.user.as_ref().map_or(Ok(()), |caller| roles::may_join(caller, table, &other))?;
+            join(self.session, crossing, own, id_of(&other, &found).unwrap_or_default())?;
+        }
+        Ok(())
+    }
+
     /// Makes the row behind a link point to the row with this id.
     pub(super) fn attach(&mut self, relation: &Relation, link: &str, to: Option<Uuid>) -> Result<(), Response> {
         let referenced = self.session.catalogue.by_name(&relation.referenced).cloned();
@@ -174,11 +253,59 @@ impl Write<'_, '_> {
 }
 
 fn wrong_side(table: &Table, relation: &Relation, other: &Table) -> Response {
+    wrong_type(table, &relation.collection, &relation.referencing, other)
+}
+
+fn wrong_type(table: &Table, collection: &str, holds: &str, found: &Table) -> Response {
     let message = format!(
-        "A resource of type 'Microsoft.Dynamics.CRM.{}' was found where '{}' holds rows of '{}'.",
-        other.name(),
-        relation.collection,
-        relation.referencing
+        "A resource of type 'Microsoft.Dynamics.CRM.{}' was found where '{collection}' holds rows of '{holds}'.",
+        found.name()
     );
     payload::refuse(table, &message)
+}
+
+/// The pair of two rows, if they are joined.
+pub(super) fn find_join(
+    session: &Session<'_>,
+    crossing: &Crossing,
+    own: Uuid,
+    other: Uuid,
+) -> Result<Option<Found>, Response> {
+    let intersect = &crossing.intersect;
+    let both = [crossing.own_column, crossing.other_column];
+    let key = intersect
+        .alternate_keys
+        .iter()
+        .position(|(_, places)| places.len() == both.len() && both.iter().all(|column| places.contains(column)));
+    let Some(number) = key else { return Ok(None) };
+    let cells = intersect.alternate_keys[number].1.iter();
+    let cells = cells.map(|at| cell::guid_cell(if *at == crossing.own_column { own } else { other }));
+    let cells = cells.collect::<Vec<_>>();
+    let key = intersect.alternate_key_of(number, cells.iter().map(AsRef::as_ref));
+    store::find_by_alternate(session.connection(), &key).map_err(|error| failed(&error))
+}
+
+/// Joins two rows. Rows that are joined already stay so.
+pub(super) fn join(session: &mut Session<'_>, crossing: &Crossing, own: Uuid, other: Uuid) -> Result<(), Response> {
+    if find_join(session, crossing, own, other)?.is_some() {
+        return Ok(());
+    }
+    let intersect = Arc::clone(&crossing.intersect);
+    let mut cells = intersect.empty_row();
+    cells[crossing.own_column] = cell::guid_cell(own);
+    cells[crossing.other_column] = cell::guid_cell(other);
+    // A privilege that a role is given without a depth reaches everything.
+    if let Some(at) = intersect.column("privilegedepthmask") {
+        cells[at] = roles::GLOBAL.to_string().into();
+    }
+    session.insert(&intersect, cells).map(drop).map_err(|refusal| payload::refused(&intersect, refusal))
+}
+
+/// Parts two rows, if they are joined.
+pub(super) fn part(session: &mut Session<'_>, crossing: &Crossing, own: Uuid, other: Uuid) -> Result<(), Response> {
+    let intersect = Arc::clone(&crossing.intersect);
+    match find_join(session, crossing, own, other)? {
+        Some(row) => session.delete(&intersect, &row).map_err(|refusal| payload::refused(&intersect, refusal)),
+        None => Ok(()),
+    }
 }

@@ -18,6 +18,8 @@ pub(crate) const TEAM: &str = "team";
 pub(crate) const BUSINESS_UNIT: &str = "businessunit";
 pub(crate) const ORGANIZATION: &str = "organization";
 pub(crate) const CURRENCY: &str = "transactioncurrency";
+const PUBLISHER: &str = "publisher";
+const SOLUTION: &str = "solution";
 
 fn known_id(name: &str) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())
@@ -93,7 +95,7 @@ fn usual_ownership(table: &str) -> Ownership {
     match table {
         USER | TEAM | BUSINESS_UNIT => Ownership::Business,
         ORGANIZATION => Ownership::None,
-        CURRENCY | "uom" | "uomschedule" | "product" | "pricelevel" => Ownership::Organization,
+        CURRENCY | PUBLISHER | SOLUTION | "uom" | "uomschedule" | "product" | "pricelevel" => Ownership::Organization,
         _ => Ownership::User,
     }
 }
@@ -259,6 +261,44 @@ pub(crate) fn tables() -> Vec<TableDefinition> {
             ],
         ),
         currency(),
+        table(
+            PUBLISHER,
+            "publishers",
+            "friendlyname",
+            vec![
+                text("friendlyname", 256, true),
+                text("uniquename", 256, true),
+                text("customizationprefix", 8, true),
+                ColumnDefinition {
+                    min: Some(10_000.into()),
+                    max: Some(99_999.into()),
+                    ..column("customizationoptionvalueprefix", ColumnKind::Int)
+                },
+                text("description", 2_000, false),
+                read_only(ColumnDefinition {
+                    options: crate::definition::no_yes(),
+                    ..column("isreadonly", ColumnKind::Boolean)
+                }),
+            ],
+        ),
+        table(
+            SOLUTION,
+            "solutions",
+            "friendlyname",
+            vec![
+                text("friendlyname", 256, true),
+                text("uniquename", 65, true),
+                text("version", 256, true),
+                text("description", 2_000, false),
+                read_only(ColumnDefinition {
+                    options: crate::definition::no_yes(),
+                    ..column("ismanaged", ColumnKind::Boolean)
+                }),
+                ColumnDefinition { options: crate::definition::no_yes(), ..column("isvisible", ColumnKind::Boolean) },
+                read_only(column("installedon", ColumnKind::Datetime)),
+                ColumnDefinition { required: true, ..lookup("publisherid", &[PUBLISHER]) },
+            ],
+        ),
     ]
 }
 
@@ -330,6 +370,16 @@ pub(crate) fn rows(with_currency: bool) -> Vec<(&'static str, Map<String, Value>
                 "expirechangetrackingindays": 7, "basecurrencyid": currency,
             }),
         )),
+        Some((
+            "publishers",
+            json!({
+                "publisherid": known_id("default publisher"), "friendlyname": "Default Publisher for org",
+                "uniquename": "DefaultPublisherorg", "customizationprefix": "new",
+                "customizationoptionvalueprefix": 10_000, "isreadonly": false,
+            }),
+        )),
+        Some(("solutions", default_solution("Default", "Default Solution"))),
+        Some(("solutions", default_solution("Active", "Active Solution"))),
     ];
     all.into_iter()
         .flatten()
@@ -338,6 +388,15 @@ pub(crate) fn rows(with_currency: bool) -> Vec<(&'static str, Map<String, Value>
             _ => None,
         })
         .collect()
+}
+
+/// The solutions into which everything goes that is not put elsewhere.
+fn default_solution(unique_name: &str, friendly_name: &str) -> Value {
+    json!({
+        "solutionid": known_id(&format!("solution {unique_name}")), "friendlyname": friendly_name,
+        "uniquename": unique_name, "version": "1.0", "ismanaged": false, "isvisible": unique_name == "Default",
+        "publisherid": known_id("default publisher"),
+    })
 }
 
 /// `ObjectTypeCode` of the tables that every organization numbers alike; custom tables count from 10,000.
@@ -361,6 +420,8 @@ pub(crate) fn object_type_code(table: &str, number: i64) -> i64 {
         "salesorderdetail" => 1_089,
         "invoice" => 1_090,
         "invoicedetail" => 1_091,
+        PUBLISHER => 7_101,
+        SOLUTION => 7_100,
         CURRENCY => 9_105,
         _ => 10_000 + number,
     }

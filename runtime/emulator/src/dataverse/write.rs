@@ -41,7 +41,7 @@ pub(crate) fn write(
             return metadata::write(site, session, request, &resource);
         }
         if let Some(caller) = &site.user
-            && let Some(answer) = roles::write(site, caller, session, &resource, request)
+            && let Some(answer) = roles::write(caller, session, &resource, request)
         {
             return answer.map(|response| (response, None));
         }
@@ -131,6 +131,7 @@ impl Write<'_, '_> {
                             self.create_row(&table, members, Goal::Create, Some((relation.column, id)), depth + 1)?;
                         }
                     }
+                    Later::Join { crossing, links } => self.join_all(table, &crossing, id, &links)?,
                     Later::Bind { relation, links } => {
                         for link in &links {
                             self.attach(&relation, link, Some(id))?;

@@ -31,6 +31,7 @@ impl QueryError {
         match self {
             Self::Property(name) => bad_query(&refusal::unknown_property(table, &name)),
             Self::Malformed(message) => bad_query(&message),
+            Self::Refused(refusal) => *refusal,
             Self::Store(error) => failed(&error),
         }
     }
@@ -309,7 +310,7 @@ pub(super) fn selection(around: Surroundings<'_>, table: &Table, resource: &Reso
         .into_iter()
         .map(|item| expand::Related::of(around, table, item))
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(Selection { columns, related, ..Selection::default() })
+    Ok(Selection { columns, related })
 }
 
 fn selected(resource: &Resource) -> String {

@@ -24,6 +24,11 @@ const FUNCTIONS: &[Operation] = &[
     Operation { name: "WhoAmI", parameters: &[], returns: Some("mscrm.WhoAmIResponse") },
     Operation { name: "RetrieveVersion", parameters: &[], returns: Some("mscrm.RetrieveVersionResponse") },
     Operation {
+        name: "RetrieveAvailableLanguages",
+        parameters: &[],
+        returns: Some("mscrm.RetrieveAvailableLanguagesResponse"),
+    },
+    Operation {
         name: "RetrieveCurrentOrganization",
         parameters: &[("AccessType", "mscrm.EndpointAccessType")],
         returns: Some("mscrm.RetrieveCurrentOrganizationResponse"),
@@ -52,6 +57,7 @@ const BULK: &[(&str, Option<&str>)] =
 const COMPLEX_TYPES: &[(&str, &[(&str, &str)])] = &[
     ("WhoAmIResponse", &[("BusinessUnitId", "Edm.Guid"), ("UserId", "Edm.Guid"), ("OrganizationId", "Edm.Guid")]),
     ("RetrieveVersionResponse", &[("Version", "Edm.String")]),
+    ("RetrieveAvailableLanguagesResponse", &[("LocaleIds", "Collection(Edm.Int32)")]),
     ("RetrieveCurrentOrganizationResponse", &[("Detail", "mscrm.OrganizationDetail")]),
     (
         "OrganizationDetail",
@@ -221,6 +227,21 @@ fn entity_type(xml: &mut String, catalogue: &Catalogue, table: &Table, annotated
             );
         }
     }
+    for crossing in catalogue.crossings_of(table.name()) {
+        if taken.insert(&crossing.name) {
+            let partner = catalogue
+                .crossings_of(&crossing.other)
+                .iter()
+                .find(|other| other.schema_name == crossing.schema_name && other.own_column == crossing.other_column);
+            let _ = write!(
+                xml,
+                "<NavigationProperty Name=\"{}\" Type=\"Collection(mscrm.{})\" Partner=\"{}\"/>",
+                crossing.name,
+                crossing.other,
+                partner.map_or(crossing.name.as_str(), |partner| partner.name.as_str())
+            );
+        }
+    }
     if annotated && let Some(text) = &table.definition.description {
         describe(xml, text);
     }
@@ -357,6 +378,13 @@ fn container(xml: &mut String, catalogue: &Catalogue) {
                 && bound.insert(&relation.collection)
             {
                 bind(xml, &relation.collection, target.set());
+            }
+        }
+        for crossing in catalogue.crossings_of(table.name()) {
+            if let Some(target) = catalogue.by_name(&crossing.other)
+                && bound.insert(&crossing.name)
+            {
+                bind(xml, &crossing.name, target.set());
             }
         }
         xml.push_str("</EntitySet>");

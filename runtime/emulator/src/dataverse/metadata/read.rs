@@ -15,6 +15,7 @@ use crate::batch::Site;
 use crate::catalogue::{Catalogue, Relation, Table};
 use crate::dataverse::{BAD_QUERY, NOT_FOUND, error, no_such_set};
 use crate::definition::KeyDefinition;
+use crate::definition::ManyToManyDefinition;
 use crate::exchange;
 
 /// What is asked of each definition.
@@ -69,6 +70,7 @@ enum Found<'a> {
     Attribute(&'a Table, usize, bool),
     Key(&'a Table, &'a KeyDefinition),
     Relationship(&'a Relation),
+    ManyToMany(&'a Table, &'a ManyToManyDefinition),
     Choice(Value),
 }
 
@@ -84,7 +86,8 @@ pub(in crate::dataverse) fn read(
     match first.name.as_str() {
         "EntityDefinitions" => reader.entities(first, rest, &options),
         "RelationshipDefinitions" => {
-            let all = catalogue.relations().map(|relation| Found::Relationship(relation)).collect();
+            let all = catalogue.relations().map(|relation| Found::Relationship(relation));
+            let all = all.chain(many_to_many(catalogue, None)).collect();
             reader.from(all, &[first], rest, &options, "RelationshipDefinitions")
         }
         "GlobalOptionSetDefinitions" => {
@@ -145,7 +148,7 @@ impl<'a> Reader<'a> {
             "OneToManyRelationships" => {
                 self.catalogue.relations_to(table.name()).iter().map(|relation| Found::Relationship(relation)).collect()
             }
-            "ManyToManyRelationships" => Vec::new(),
+            "ManyToManyRelationships" => many_to_many(self.catalogue, Some(table.name())).collect(),
             _ => return None,
         })
     }
@@ -209,6 +212,7 @@ impl<'a> Reader<'a> {
             Found::Attribute(table, at, _) => (shape::attribute_type(table, &table.columns[at]).1 == cast)
                 .then_some(Found::Attribute(table, at, true)),
             Found::Relationship(_) if cast != "OneToManyRelationshipMetadata" => None,
+            Found::ManyToMany(..) if cast != "ManyToManyRelationshipMetadata" => None,
             Found::Choice(_) if cast != "OptionSetMetadata" => None,
             other => Some(other),
         }
@@ -220,6 +224,7 @@ impl<'a> Reader<'a> {
             Found::Attribute(table, at, typed) => shape::attribute(table, *at, *typed),
             Found::Key(table, key) => shape::key(table, key),
             Found::Relationship(relation) => shape::relationship(self.catalogue, relation),
+            Found::ManyToMany(table, definition) => shape::many_to_many(table, definition),
             Found::Choice(Value::Object(members)) => members.clone(),
             Found::Choice(_) => Members::new(),
         }
@@ -296,6 +301,7 @@ impl<'a> Reader<'a> {
             Found::Attribute(table, at, typed) => Found::Attribute(table, *at, *typed),
             Found::Key(table, key) => Found::Key(table, key),
             Found::Relationship(relation) => Found::Relationship(relation),
+            Found::ManyToMany(table, definition) => Found::ManyToMany(table, definition),
             Found::Choice(value) => Found::Choice(value.clone()),
         };
         let unfiltered = Options { select: options.select.clone(), filter: None, expand: options.expand.clone() };
@@ -323,6 +329,15 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The relationships with many rows on either side: all, or those of one table.
+fn many_to_many<'a>(catalogue: &'a Catalogue, of: Option<&'a str>) -> impl Iterator<Item = Found<'a>> {
+    catalogue.tables().filter_map(move |table| {
+        let definition = table.definition.many_to_many.as_ref()?;
+        let is_of = of.is_none_or(|of| definition.sides.iter().any(|side| side.table == of));
+        is_of.then_some(Found::ManyToMany(table, definition))
+    })
+}
+
 fn type_name(found: &Found<'_>) -> &'static str {
     match found {
         Found::Table(_) => "EntityMetadata",
@@ -330,6 +345,7 @@ fn type_name(found: &Found<'_>) -> &'static str {
         Found::Attribute(..) => "AttributeMetadata",
         Found::Key(..) => "EntityKeyMetadata",
         Found::Relationship(_) => "OneToManyRelationshipMetadata",
+        Found::ManyToMany(..) => "ManyToManyRelationshipMetadata",
         Found::Choice(_) => "OptionSetMetadata",
     }
 }
@@ -371,6 +387,9 @@ fn is_named(found: &Found<'_>, key: &Key) -> bool {
         ),
         Found::Relationship(relation) => {
             (relationship_id(&relation.schema_name), vec![("SchemaName", relation.schema_name.clone())])
+        }
+        Found::ManyToMany(_, definition) => {
+            (relationship_id(&definition.name), vec![("SchemaName", definition.name.clone())])
         }
         Found::Choice(value) => {
             let name = value["Name"].as_str().unwrap_or_default().to_owned();

@@ -9,7 +9,8 @@ use super::{NAMESPACE, attribute_id, choice_id, key_id, metadata_id, relationshi
 use crate::catalogue::{Catalogue, Column, Relation, Table};
 use crate::dataverse::system;
 use crate::definition::{
-    ColumnDefinition, ColumnKind, DateBehavior, DeleteBehavior, KeyDefinition, OptionDefinition, Ownership,
+    ColumnDefinition, ColumnKind, DateBehavior, DeleteBehavior, KeyDefinition, ManyToManyDefinition, OptionDefinition,
+    Ownership,
 };
 
 pub(super) type Members = Map<String, Value>;
@@ -115,7 +116,7 @@ pub(super) fn entity(table: &Table) -> Members {
         "IsOptimisticConcurrencyEnabled": true,
         "ChangeTrackingEnabled": !definition.untracked,
         "IsImportable": true,
-        "IsIntersect": false,
+        "IsIntersect": table.definition.many_to_many.is_some(),
         "IsManaged": false,
         "IsLogicalEntity": false,
         "IsEnabledForCharts": true,
@@ -259,7 +260,7 @@ pub(super) fn attribute(table: &Table, at: usize, typed: bool) -> Members {
         "IsValidODataAttribute": true,
         "IsPrimaryName": table.definition.primary_name.as_ref() == Some(&definition.name),
         "IsValidForCreate": !definition.read_only,
-        "IsValidForRead": true,
+        "IsValidForRead": !definition.secret,
         "IsValidForUpdate": !definition.read_only && !definition.create_only && !is_id,
         "CanBeSecuredForRead": !is_id,
         "CanBeSecuredForCreate": !is_id,
@@ -397,7 +398,7 @@ fn option(option: &OptionDefinition, metadata: &str) -> Value {
         "StateAttributeMetadata" => {
             value["@odata.type"] = json!(format!("#{NAMESPACE}StateOptionMetadata"));
             // The status that a row gets with the state, and the state's name for programs.
-            value["DefaultStatus"] = json!(option.value + 1);
+            value["DefaultStatus"] = json!(option.value.saturating_add(1));
             value["InvariantName"] = json!(option.name);
         }
         "StatusAttributeMetadata" => {
@@ -510,11 +511,6 @@ pub(super) fn relationship(catalogue: &Catalogue, relation: &Relation) -> Member
         DeleteBehavior::Cascade => "Cascade",
         DeleteBehavior::NoCascade => "NoCascade",
     };
-    let menu = json!({
-        "Behavior": "UseCollectionName", "Group": "Details", "Order": 10_000, "IsCustomizable": true, "Icon": null,
-        "ViewId": "00000000-0000-0000-0000-000000000000", "AvailableOffline": true, "MenuId": null, "QueryApi": null,
-        "Label": label_or_none(None),
-    });
     members(json!({
         "@odata.type": format!("#{NAMESPACE}OneToManyRelationshipMetadata"),
         "MetadataId": relationship_id(&relation.schema_name),
@@ -538,7 +534,7 @@ pub(super) fn relationship(catalogue: &Catalogue, relation: &Relation) -> Member
         "RelationshipBehavior": 1,
         "IsDenormalizedLookup": false,
         "DenormalizedAttributeName": null,
-        "AssociatedMenuConfiguration": menu,
+        "AssociatedMenuConfiguration": menu(),
         "IsCustomizable": managed(true, true, "iscustomizable"),
         "CascadeConfiguration": {
             "Assign": "NoCascade", "Delete": delete, "Archive": "RemoveLink", "Merge": "NoCascade",
@@ -546,4 +542,39 @@ pub(super) fn relationship(catalogue: &Catalogue, relation: &Relation) -> Member
         },
         "RelationshipAttributes": [],
     }))
+}
+
+pub(super) fn many_to_many(intersect: &Table, definition: &ManyToManyDefinition) -> Members {
+    let menu = menu();
+    let [first, second] = &definition.sides;
+    members(json!({
+        "@odata.type": format!("#{NAMESPACE}ManyToManyRelationshipMetadata"),
+        "MetadataId": relationship_id(&definition.name),
+        "HasChanged": null,
+        "IsCustomRelationship": system::is_custom(&definition.name),
+        "IsValidForAdvancedFind": true,
+        "SchemaName": definition.name,
+        "SecurityTypes": "None",
+        "IsManaged": false,
+        "RelationshipType": "ManyToManyRelationship",
+        "IntroducedVersion": "1.0.0.0",
+        "Entity1LogicalName": first.table,
+        "Entity2LogicalName": second.table,
+        "IntersectEntityName": intersect.name(),
+        "Entity1IntersectAttribute": first.column,
+        "Entity2IntersectAttribute": second.column,
+        "Entity1NavigationPropertyName": first.navigation_property,
+        "Entity2NavigationPropertyName": second.navigation_property,
+        "IsCustomizable": managed(true, true, "iscustomizable"),
+        "Entity1AssociatedMenuConfiguration": menu,
+        "Entity2AssociatedMenuConfiguration": menu,
+    }))
+}
+
+fn menu() -> Value {
+    json!({
+        "Behavior": "UseCollectionName", "Group": "Details", "Order": 10_000, "IsCustomizable": true, "Icon": null,
+        "ViewId": "00000000-0000-0000-0000-000000000000", "AvailableOffline": true, "MenuId": null, "QueryApi": null,
+        "Label": label_or_none(None),
+    })
 }

@@ -17,8 +17,8 @@ use crate::batch::Site;
 use crate::catalogue::{self, Relation, Table};
 use crate::dataverse::{BAD_PAYLOAD, BAD_QUERY, NOT_FOUND, context, error, failed, no_such_set};
 use crate::definition::{
-    ColumnDefinition, ColumnKind, DateBehavior, DeleteBehavior, KeyDefinition, OptionDefinition, Ownership,
-    TableDefinition, TargetDefinition,
+    ColumnDefinition, ColumnKind, DateBehavior, DeleteBehavior, KeyDefinition, ManyToManyDefinition, OptionDefinition,
+    Ownership, SideDefinition, TableDefinition, TargetDefinition,
 };
 use crate::exchange::{self, no_content, with_header};
 use crate::session::Session;
@@ -45,6 +45,7 @@ pub(super) fn is_action(name: &str) -> bool {
         "PublishXml"
             | "PublishAllXml"
             | "CreateOneToMany"
+            | "CreateManyToMany"
             | "CreateCustomerRelationships"
             | "ReactivateEntityKey"
             | "InsertOptionValue"
@@ -202,6 +203,7 @@ impl Writer<'_, '_> {
             .catalogue
             .relations_to(table.name())
             .iter()
+            .chain(self.session.catalogue.joins_to(table.name()))
             .find(|relation| relation.referencing != table.name())
             .map(|relation| relation.schema_name.clone());
         if let Some(relationship) = needed_by {
@@ -360,7 +362,8 @@ impl Writer<'_, '_> {
         match text(body, "@odata.type").map(|kind| kind.trim_start_matches('#')) {
             Some("Microsoft.Dynamics.CRM.OneToManyRelationshipMetadata") => {}
             Some("Microsoft.Dynamics.CRM.ManyToManyRelationshipMetadata") => {
-                return Err(error(501, BAD_QUERY, "Many-to-many relationships are not supported."));
+                let name = self.cross(body, text(body, "IntersectEntityName"))?;
+                return Ok(self.made(&format!("RelationshipDefinitions({})", relationship_id(&name))));
             }
             _ => return Err(missing("@odata.type")),
         }
@@ -379,10 +382,7 @@ impl Writer<'_, '_> {
         if self.session.catalogue.by_name(referenced).is_none() {
             return Err(no_table(referenced));
         }
-        if self.session.catalogue.relations().any(|own| own.schema_name.eq_ignore_ascii_case(&relationship)) {
-            let message = format!("A relationship with the specified name {relationship} already exists.");
-            return Err(error(400, DUPLICATE_TABLE, &message));
-        }
+        self.refuse_duplicate_relationship(&relationship)?;
         let spelled = schema_name(lookup)?;
         let delete = body.get("CascadeConfiguration").and_then(|cascade| cascade.get("Delete")).and_then(Value::as_str);
         let target = TargetDefinition {
@@ -421,12 +421,100 @@ impl Writer<'_, '_> {
         Ok((relationship, name))
     }
 
-    fn change_relationship(&mut self, method: &str, key: &Key, body: &Map<String, Value>) -> Result<Written, Response> {
-        let relation = self.session.catalogue.relations().find(|relation| match named(key) {
-            Some(Name::Id(id)) => id == relationship_id(&relation.schema_name),
-            Some(Name::Text(name)) => relation.schema_name == name,
-            None => false,
+    /// Adds a relationship with many rows on either side: a table for the pairs. Gives the name of the relationship.
+    fn cross(&mut self, body: &Map<String, Value>, intersect: Option<&str>) -> Result<String, Response> {
+        let relationship = schema_name(body)?;
+        self.refuse_duplicate_relationship(&relationship)?;
+        let spelled = intersect.unwrap_or(&relationship);
+        let name = spelled.to_lowercase();
+        if self.session.catalogue.by_name(&name).is_some() {
+            let message = format!("An entity with the specified name {name} already exists. Specify a unique name.");
+            return Err(error(400, DUPLICATE_TABLE, &message));
+        }
+        let entity = |number: u8| {
+            let member = format!("Entity{number}LogicalName");
+            let name = text(body, &member).ok_or_else(|| missing(&member))?;
+            self.session.catalogue.by_name(name).cloned().ok_or_else(|| no_definition("table"))
+        };
+        let tables = [entity(1)?, entity(2)?];
+        let is_same = tables[0].name() == tables[1].name();
+        let side = |number: usize| {
+            let table = tables[number].name();
+            let id = tables[number].definition.primary_id.clone().unwrap_or_else(|| format!("{table}id"));
+            // Where both sides are one table, the second is told from the first.
+            let (column, usual) = match (is_same, number) {
+                (false, _) => (id, relationship.clone()),
+                (true, 0) => (format!("{id}one"), relationship.clone()),
+                (true, _) => (format!("{id}two"), format!("{relationship}_referenced")),
+            };
+            let given = text(body, &format!("Entity{}NavigationPropertyName", number + 1));
+            let navigation_property = given.filter(|name| !name.is_empty()).map_or(usual, str::to_owned);
+            SideDefinition { table: table.to_owned(), column, navigation_property }
+        };
+        let sides = [side(0), side(1)];
+        let columns = sides.iter().map(|side| ColumnDefinition {
+            name: side.column.clone(),
+            kind: ColumnKind::Guid,
+            ..ColumnDefinition::default()
         });
+        let key = KeyDefinition {
+            name: format!("{name}_key"),
+            columns: sides.iter().map(|side| side.column.clone()).collect(),
+            ..KeyDefinition::default()
+        };
+        self.define(TableDefinition {
+            set: format!("{name}set"),
+            schema_name: Some(spelled.to_owned()),
+            ownership: Some(Ownership::None),
+            untracked: true,
+            alternate_keys: vec![key],
+            columns: columns.collect(),
+            many_to_many: Some(ManyToManyDefinition { name: relationship.clone(), sides }),
+            name,
+            ..TableDefinition::default()
+        })?;
+        Ok(relationship)
+    }
+
+    fn refuse_duplicate_relationship(&self, name: &str) -> Result<(), Response> {
+        let catalogue = &self.session.catalogue;
+        let is_taken = catalogue.relations().any(|own| own.schema_name.eq_ignore_ascii_case(name))
+            || catalogue.tables().any(|table| {
+                table.definition.many_to_many.as_ref().is_some_and(|own| own.name.eq_ignore_ascii_case(name))
+            });
+        if is_taken {
+            let message = format!("A relationship with the specified name {name} already exists.");
+            return Err(error(400, DUPLICATE_TABLE, &message));
+        }
+        Ok(())
+    }
+
+    fn change_relationship(&mut self, method: &str, key: &Key, body: &Map<String, Value>) -> Result<Written, Response> {
+        let is_meant = |own: &str| match named(key) {
+            Some(Name::Id(id)) => id == relationship_id(own),
+            Some(Name::Text(name)) => own == name,
+            None => false,
+        };
+        let intersect =
+            self.session.catalogue.tables().find(|table| {
+                table.definition.many_to_many.as_ref().is_some_and(|definition| is_meant(&definition.name))
+            });
+        if let Some(intersect) = intersect.cloned() {
+            if method != "DELETE" {
+                return Ok(self.made(&format!(
+                    "RelationshipDefinitions({})",
+                    relationship_id(
+                        &intersect.definition.many_to_many.as_ref().map(|own| own.name.clone()).unwrap_or_default()
+                    )
+                )));
+            }
+            if !crate::dataverse::system::is_custom(intersect.name()) {
+                return Err(invalid(&format!("The relationship of {} is part of the system.", intersect.name())));
+            }
+            self.session.drop_table(&intersect).map_err(|refusal| failed(&refusal))?;
+            return Ok((no_content(204), None));
+        }
+        let relation = self.session.catalogue.relations().find(|relation| is_meant(&relation.schema_name));
         let relation = Arc::clone(relation.ok_or_else(|| no_definition("relationship"))?);
         let Some(table) = self.session.catalogue.by_name(&relation.referencing).cloned() else {
             return Err(no_definition("relationship"));
@@ -539,6 +627,13 @@ impl Writer<'_, '_> {
                 let members = json!({"AttributeId": attribute, "RelationshipIds": ids});
                 Ok(answered(self.site, "CreateCustomerRelationshipsResponse", members))
             }
+            "CreateManyToMany" => {
+                let relationship = body.get("ManyToManyRelationship").and_then(Value::as_object);
+                let relationship = relationship.ok_or_else(|| missing("ManyToManyRelationship"))?;
+                let name = self.cross(relationship, text(body, "IntersectEntitySchemaName"))?;
+                let members = json!({"ManyToManyRelationshipId": relationship_id(&name)});
+                Ok(answered(self.site, "CreateManyToManyResponse", members))
+            }
             "InsertOptionValue" => {
                 let value = self.insert_option(body)?;
                 Ok(answered(self.site, "InsertOptionValueResponse", json!({"NewOptionValue": value})))
@@ -552,7 +647,8 @@ impl Writer<'_, '_> {
         let name = label(body.get("Label")).ok_or_else(|| missing("Label"))?;
         let given = body.get("Value").and_then(Value::as_i64);
         let add = |options: &mut Vec<OptionDefinition>| {
-            let next = options.iter().map(|option| option.value).max().map_or(FIRST_OPTION, |last| last + 1);
+            let next =
+                options.iter().map(|option| option.value).max().map_or(FIRST_OPTION, |last| last.saturating_add(1));
             let value = given.unwrap_or(next);
             if options.iter().any(|option| option.value == value) {
                 return Err(error(400, INVALID, &format!("The option {value} already exists.")));
@@ -722,7 +818,7 @@ fn options_of(options: Option<&Value>) -> Vec<OptionDefinition> {
     all.iter()
         .map(|option| {
             let value = option.get("Value").and_then(Value::as_i64).unwrap_or(next);
-            next = value + 1;
+            next = value.saturating_add(1);
             OptionDefinition { name: label(option.get("Label")).unwrap_or_default(), value, state: None }
         })
         .collect()

@@ -25,6 +25,10 @@ pub(crate) struct Guard {
 
 impl Observer for Guard {
     fn permit(&mut self, _session: &Session<'_>, access: &Access<'_>) -> Result<(), Response> {
+        // Whoever may join rows was asked when they were joined.
+        if access.table.definition.many_to_many.is_some() {
+            return Ok(());
+        }
         let right = match access.right {
             Right::Create => "Create",
             Right::Write => "Write",
@@ -75,6 +79,9 @@ fn reads(caller: &Caller, table: &Table, depth: u8) -> Result<(), Response> {
     if caller.is_administrator() || (depth < GLOBAL && TABLES.contains(&table.name())) {
         return Ok(());
     }
+    if table.definition.many_to_many.is_some() && depth < GLOBAL {
+        return Ok(());
+    }
     let name = privilege_name("Read", table);
     if caller.depth(privilege_id(&name)) >= depth {
         return Ok(());
@@ -88,6 +95,23 @@ pub(crate) fn require(caller: &Caller, privilege: &str) -> Result<(), Response> 
         return Ok(());
     }
     Err(missing(caller, privilege, None))
+}
+
+/// Whether the caller may join a row of one table to a row of the other: roles are assigned, other rows appended.
+pub(crate) fn may_join(caller: &Caller, table: &Table, other: &Table) -> Result<(), Response> {
+    if caller.is_administrator() {
+        return Ok(());
+    }
+    if [table, other].iter().any(|one| one.name() == "role") {
+        return require(caller, super::ASSIGN_ROLE);
+    }
+    for (right, table) in [("Append", table), ("AppendTo", other)] {
+        let name = privilege_name(right, table);
+        if caller.depth(privilege_id(&name)) == 0 {
+            return Err(missing(caller, &name, Some(table)));
+        }
+    }
+    Ok(())
 }
 
 fn missing(caller: &Caller, privilege: &str, table: Option<&Table>) -> Response {

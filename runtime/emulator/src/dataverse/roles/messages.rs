@@ -1,6 +1,6 @@
-//! Functions, actions and relationships of users and roles.
+//! Functions and actions of users and roles.
 //!
-//! Owns `WhoAmI`, the messages of roles and privileges, and the relationships in which either side has many of the other
+//! Owns `WhoAmI` and the messages of roles and privileges
 //! (<https://learn.microsoft.com/power-apps/developer/data-platform/webapi/reference/actions>). Everything else about
 //! these tables is like any other table's.
 
@@ -9,23 +9,21 @@ use std::sync::Arc;
 
 use dualwright_odata::Literal;
 use dualwright_odata::batch::{Request, Response};
-use dualwright_odata::url::{self, Key, Resource, Segment};
+use dualwright_odata::url::{Key, Resource, Segment};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::super::rows::{Cells, place, scan};
 use super::super::{
-    BAD_PAYLOAD, BAD_QUERY, Locator, NOT_FOUND, context, error, failed, no_such_set, selected, selection, system,
+    BAD_PAYLOAD, BAD_QUERY, Locator, NOT_FOUND, condition, error, failed, no_such_set, references, system,
 };
-use super::{ASSIGN_ROLE, BASIC, Caller, DEEP, GLOBAL, LOCAL, ManyToMany, many_to_many, may_read, require};
+use super::{BASIC, Caller, DEEP, GLOBAL, LOCAL, require};
 use crate::batch::Site;
-use crate::catalogue::{Catalogue, Table};
-use crate::cell;
+use crate::catalogue::Table;
 use crate::exchange::{json as answer, no_content};
-use crate::render::{self, Surroundings};
+use crate::render::Surroundings;
 use crate::session::{Refusal, Session};
-use crate::store;
 
 const NAMESPACE: &str = "Microsoft.Dynamics.CRM.";
 
@@ -35,7 +33,6 @@ pub(crate) fn read(
     caller: &Caller,
     around: Surroundings<'_>,
     resource: &Resource,
-    request: &Request,
 ) -> Option<Result<Response, Response>> {
     match resource.segments.as_slice() {
         [one] if one.name == "WhoAmI" => Some(Ok(who_am_i(site, caller))),
@@ -49,8 +46,7 @@ pub(crate) fn read(
             {
                 return user_function(site, caller, around, table, &set.key, function, next);
             }
-            let (relationship, side) = many_to_many(table, &next.name)?;
-            Some(related(site, caller, around, table, &set.key, relationship, side, last, resource, request))
+            None
         }
         _ => None,
     }
@@ -182,73 +178,8 @@ fn id_of(table: &Arc<Table>, around: Surroundings<'_>, key: &Key) -> Result<Uuid
     table.primary_id.and_then(|at| table.id_of(&cells[at])).ok_or_else(|| locator.not_found(table))
 }
 
-/// The ids on the other side of a relationship, in the order in which they were joined.
-fn joined(around: Surroundings<'_>, relationship: ManyToMany, side: usize, id: Uuid) -> Result<Vec<Uuid>, Response> {
-    let (own, other) = (relationship.sides[side].1, relationship.sides[1 - side].1);
-    let mut ids = Vec::new();
-    let collect = |row: &Cells<'_>| {
-        if row.id(own) == Some(id) {
-            ids.extend(row.id(other));
-        }
-    };
-    scan(around.connection, around.catalogue, relationship.join, collect).map_err(|error| failed(&error))?;
-    Ok(ids)
-}
-
-#[expect(clippy::too_many_arguments, reason = "one call, taken apart where it is read")]
-fn related(
-    site: &Site,
-    caller: &Caller,
-    around: Surroundings<'_>,
-    table: &Arc<Table>,
-    key: &Key,
-    relationship: ManyToMany,
-    side: usize,
-    rest: &[Segment],
-    resource: &Resource,
-    request: &Request,
-) -> Result<Response, Response> {
-    let id = id_of(table, around, key)?;
-    let target =
-        around.catalogue.by_name(relationship.sides[1 - side].0).ok_or_else(|| no_such_set(relationship.name))?;
-    may_read(caller, target)?;
-    let ids = joined(around, relationship, side, id)?;
-    match rest {
-        [] => {
-            let selection = selection(around, target, resource, request)?;
-            let mut body = context(site, &format!("{}{}", target.set(), selected(resource)));
-            body.extend_from_slice(b",\"value\":[");
-            let mut rows = 0;
-            for id in ids {
-                let found = store::find(around.connection, &target.id_key(id)).map_err(|error| failed(&error))?;
-                let Some(found) = found else { continue };
-                if rows > 0 {
-                    body.push(b',');
-                }
-                let mut cells = Vec::new();
-                target.cells(&found.data, &mut cells);
-                render::write_row(&mut body, around, target, &cells, found.stamp(), &selection)
-                    .map_err(|error| failed(&error))?;
-                rows += 1;
-            }
-            body.extend_from_slice(b"]}");
-            Ok(answer(200, body))
-        }
-        [reference] if reference.name == "$ref" => {
-            let links = ids
-                .iter()
-                .map(|id| json!({"@odata.id": format!("{}{}/{}({id})", site.base, site.root, target.set())}))
-                .collect::<Vec<_>>();
-            let context = format!("{}{}/$metadata#Collection($ref)", site.base, site.root);
-            Ok(answer(200, json!({"@odata.context": context, "value": links}).to_string().into_bytes()))
-        }
-        [next, ..] => Err(no_such_set(&next.name)),
-    }
-}
-
 /// Answers a write that is about users and roles and no plain row; `None` when it is not.
 pub(crate) fn write(
-    site: &Site,
     caller: &Caller,
     session: &mut Session<'_>,
     resource: &Resource,
@@ -273,72 +204,7 @@ pub(crate) fn write(
         };
         return Some(change_privileges(caller, session, table, &set.key, way, request));
     }
-    let (relationship, side) = many_to_many(table, &next.name)?;
-    if !rest.iter().all(|segment| segment.name == "$ref") || rest.len() != 1 {
-        return None;
-    }
-    let associates = match request.method.as_str() {
-        "POST" => true,
-        "DELETE" => false,
-        _ => return None,
-    };
-    Some(associate(site, caller, session, table, &set.key, relationship, side, next, associates, resource, request))
-}
-
-#[expect(clippy::too_many_arguments, reason = "one call, taken apart where it is read")]
-fn associate(
-    site: &Site,
-    caller: &Caller,
-    session: &mut Session<'_>,
-    table: &Arc<Table>,
-    key: &Key,
-    relationship: ManyToMany,
-    side: usize,
-    navigation: &Segment,
-    associates: bool,
-    resource: &Resource,
-    request: &Request,
-) -> Result<Response, Response> {
-    let catalogue = Arc::clone(&session.catalogue);
-    let target = catalogue.by_name(relationship.sides[1 - side].0).ok_or_else(|| no_such_set(&navigation.name))?;
-    if relationship.sides.iter().any(|(name, _)| *name == "role") {
-        require(caller, ASSIGN_ROLE)?;
-    }
-    let clock = session.clock.clone();
-    let around = Surroundings { connection: session.connection(), catalogue: &catalogue, clock: &clock };
-    let own = id_of(table, around, key)?;
-    let other = match (associates, &navigation.key) {
-        (false, named) if *named != Key::None => id_of(target, around, named)?,
-        (false, _) => linked(site, around, target, resource.option("$id"))?,
-        (true, _) => {
-            #[derive(Deserialize)]
-            struct Body {
-                #[serde(rename = "@odata.id")]
-                id: String,
-            }
-            let body: Body = serde_json::from_slice(&request.body).map_err(|error| payload(&error.to_string()))?;
-            linked(site, around, target, Some(&body.id))?
-        }
-    };
-    let mut ids = [own; 2];
-    ids[1 - side] = other;
-    if associates {
-        join(session, relationship, ids)?
-    } else {
-        part(session, relationship, ids)?
-    }
-    Ok(no_content(204))
-}
-
-/// The row that a link names, which has to be there.
-fn linked(site: &Site, around: Surroundings<'_>, target: &Arc<Table>, link: Option<&str>) -> Result<Uuid, Response> {
-    let link = link.ok_or_else(|| error(400, BAD_QUERY, "The link to the other row is missing."))?;
-    let below = url::below(&site.root, link).unwrap_or_else(|| link.trim_start_matches('/'));
-    let resource = url::parse(below).map_err(|refusal| payload(&refusal.to_string()))?;
-    match resource.segments.as_slice() {
-        [segment] if segment.name == target.set() => id_of(target, around, &segment.key),
-        _ => Err(payload(&format!("A link to a row of {} was expected.", target.set()))),
-    }
+    None
 }
 
 fn payload(message: &str) -> Response {
@@ -351,53 +217,6 @@ fn refused(refusal: Refusal) -> Response {
         Refusal::Store(error) => failed(&error),
         refusal => error(400, BAD_PAYLOAD, &format!("The rows cannot be joined: {refusal:?}")),
     }
-}
-
-fn find_join(
-    session: &Session<'_>,
-    table: &Table,
-    relationship: ManyToMany,
-    ids: [Uuid; 2],
-) -> Result<Option<store::Found>, Response> {
-    let columns = relationship.sides.map(|(_, column)| column);
-    let Some(number) = table.alternate_keys.iter().position(|(_, places)| places.len() == 2) else { return Ok(None) };
-    let cells = table.alternate_keys[number].1.iter().map(|at| {
-        let name = &table.columns[*at].definition.name;
-        cell::guid_cell(if name == columns[0] { ids[0] } else { ids[1] })
-    });
-    let cells = cells.collect::<Vec<_>>();
-    let key = table.alternate_key_of(number, cells.iter().map(AsRef::as_ref));
-    store::find_by_alternate(session.connection(), &key).map_err(|error| failed(&error))
-}
-
-/// Joins two rows. Rows that are joined already stay so.
-fn join(session: &mut Session<'_>, relationship: ManyToMany, ids: [Uuid; 2]) -> Result<(), Response> {
-    let table = joining(&session.catalogue, relationship)?;
-    if find_join(session, &table, relationship, ids)?.is_some() {
-        return Ok(());
-    }
-    let mut cells = table.empty_row();
-    for ((_, column), id) in relationship.sides.iter().zip(ids) {
-        if let Some(at) = place(&table, column) {
-            cells[at] = cell::guid_cell(id);
-        }
-    }
-    if let Some(at) = place(&table, "privilegedepthmask") {
-        cells[at] = GLOBAL.to_string().into();
-    }
-    session.insert(&table, cells).map(drop).map_err(refused)
-}
-
-fn part(session: &mut Session<'_>, relationship: ManyToMany, ids: [Uuid; 2]) -> Result<(), Response> {
-    let table = joining(&session.catalogue, relationship)?;
-    match find_join(session, &table, relationship, ids)? {
-        Some(row) => session.delete(&table, &row).map_err(refused),
-        None => Ok(()),
-    }
-}
-
-fn joining(catalogue: &Catalogue, relationship: ManyToMany) -> Result<Arc<Table>, Response> {
-    catalogue.by_name(relationship.join).cloned().ok_or_else(|| no_such_set(relationship.join))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -455,16 +274,17 @@ fn change_privileges(
         one: Option<Uuid>,
     }
     require(caller, &super::privilege_name("Write", table))?;
-    let relationship = super::MANY_TO_MANY[3];
-    let join = joining(&session.catalogue, relationship)?;
     let catalogue = Arc::clone(&session.catalogue);
+    let crossing = catalogue.crossing(table.name(), "roleprivileges_association");
+    let (crossing, _) = crossing.ok_or_else(|| no_such_set("roleprivileges_association"))?;
+    let join = Arc::clone(&crossing.intersect);
     let clock = session.clock.clone();
     let around = Surroundings { connection: session.connection(), catalogue: &catalogue, clock: &clock };
     let role = id_of(table, around, key)?;
     let body: Body = serde_json::from_slice(&request.body).map_err(|error| payload(&error.to_string()))?;
     if change == Change::Remove {
         let privilege = body.one.ok_or_else(|| payload("A PrivilegeId was expected."))?;
-        part(session, relationship, [role, privilege])?;
+        references::part(session, crossing, role, privilege)?;
         return Ok(no_content(204));
     }
     let mut wanted = Vec::with_capacity(body.privileges.len());
@@ -480,16 +300,20 @@ fn change_privileges(
     }
     if change == Change::Replace {
         let kept = wanted.iter().map(|(id, _)| *id).collect::<HashSet<_>>();
-        for privilege in joined(around, relationship, 0, role)? {
-            if !kept.contains(&privilege) {
-                part(session, relationship, [role, privilege])?;
-            }
+        let mut had = Vec::new();
+        let found = condition::each_across(session.connection(), crossing, role, &mut |privilege| {
+            had.push(privilege);
+            Ok(())
+        });
+        found.map_err(|error| failed(&error))?;
+        for privilege in had.into_iter().filter(|privilege| !kept.contains(privilege)) {
+            references::part(session, crossing, role, privilege)?;
         }
     }
-    let depth_at = place(&join, "privilegedepthmask").ok_or_else(|| no_such_set(relationship.join))?;
+    let depth_at = place(&join, "privilegedepthmask").ok_or_else(|| no_such_set(join.set()))?;
     for (privilege, depth) in wanted {
-        self::join(session, relationship, [role, privilege])?;
-        if let Some(row) = find_join(session, &join, relationship, [role, privilege])? {
+        references::join(session, crossing, role, privilege)?;
+        if let Some(row) = references::find_join(session, crossing, role, privilege)? {
             let mut cells = join.owned_cells(&row.data);
             cells[depth_at] = depth.to_string().into();
             session.update(&join, &row, cells).map_err(refused)?;

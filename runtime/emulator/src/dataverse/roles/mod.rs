@@ -19,7 +19,7 @@ use crate::catalogue::Table;
 use crate::definition::{TableDefinition, read_tables};
 
 pub(crate) use directory::{Caller, Directory};
-pub(crate) use guard::{Guard, may_read, may_read_all, require};
+pub(crate) use guard::{Guard, may_join, may_read, may_read_all, require};
 pub(crate) use messages::{read, write};
 
 /// Tables whose rows decide about callers; they are compiled into the directory.
@@ -33,13 +33,11 @@ pub(crate) const TABLES: [&str; 8] = [
     "teammembership",
     "roleprivileges",
 ];
-/// Tables that join two others and have no privileges of their own.
-const JOINS: [&str; 4] = ["systemuserroles", "teamroles", "teammembership", "roleprivileges"];
 
 pub(crate) const ACT_ON_BEHALF: &str = "prvActOnBehalfOfAnotherUser";
 pub(crate) const BYPASS_PLUGINS: &str = "prvBypassCustomPlugins";
 pub(crate) const BYPASS_LOGIC: &str = "prvBypassCustomBusinessLogic";
-const ASSIGN_ROLE: &str = "prvAssignRole";
+pub(crate) const ASSIGN_ROLE: &str = "prvAssignRole";
 const OTHER_PRIVILEGES: [&str; 4] = [ACT_ON_BEHALF, BYPASS_PLUGINS, BYPASS_LOGIC, ASSIGN_ROLE];
 
 /// Every right on a table, with its number in `AccessRights`.
@@ -175,7 +173,8 @@ fn has_role(user: Uuid, role: &str) -> Option<Row> {
 
 /// The row by which one sees whether a table has its privileges already.
 pub(crate) fn sign_of(table: &Table) -> Option<Uuid> {
-    (!JOINS.contains(&table.name())).then(|| privilege_id(&privilege_name("Read", table)))
+    // Pairs of other tables' rows are those tables' matter.
+    table.definition.many_to_many.is_none().then(|| privilege_id(&privilege_name("Read", table)))
 }
 
 /// The privileges on a table, and what the first roles may do with it.
@@ -210,45 +209,4 @@ pub(crate) fn dual_write_users() -> Vec<Row> {
         rows.push(has_role(user, ADMINISTRATOR));
     }
     rows.into_iter().flatten().collect()
-}
-
-/// A relationship in which either side has many of the other.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ManyToMany {
-    /// What both sides call it.
-    pub name: &'static str,
-    /// The table that joins them.
-    pub join: &'static str,
-    /// Logical name of each side, and the column of the joining table with its id.
-    pub sides: [(&'static str, &'static str); 2],
-}
-
-const MANY_TO_MANY: [ManyToMany; 4] = [
-    ManyToMany {
-        name: "systemuserroles_association",
-        join: "systemuserroles",
-        sides: [(system::USER, "systemuserid"), ("role", "roleid")],
-    },
-    ManyToMany {
-        name: "teamroles_association",
-        join: "teamroles",
-        sides: [(system::TEAM, "teamid"), ("role", "roleid")],
-    },
-    ManyToMany {
-        name: "teammembership_association",
-        join: "teammembership",
-        sides: [(system::TEAM, "teamid"), (system::USER, "systemuserid")],
-    },
-    ManyToMany {
-        name: "roleprivileges_association",
-        join: "roleprivileges",
-        sides: [("role", "roleid"), ("privilege", "privilegeid")],
-    },
-];
-
-/// The relationship with this name on a table: it, and on which side the table is.
-fn many_to_many(table: &Table, name: &str) -> Option<(ManyToMany, usize)> {
-    let found = MANY_TO_MANY.into_iter().find(|one| one.name == name)?;
-    let side = found.sides.iter().position(|(own, _)| *own == table.name())?;
-    Some((found, side))
 }
