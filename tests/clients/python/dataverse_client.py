@@ -101,7 +101,8 @@ def rows(entity) -> None:
 
 
 def metadata(client: DataverseClient) -> None:
-    """A table with columns, a key and a relationship, made and used."""
+    """A table with columns and a relationship, made and used."""
+    assert 1033 in client.get_language_codes()
     name = StringAttributeMetadata(
         schema_name="new_Title", display_name=create_label(label="Title"), is_primary_name=True, max_length=50
     )
