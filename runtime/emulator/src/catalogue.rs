@@ -94,6 +94,8 @@ pub(crate) struct Table {
     pub number: i64,
     pub definition: TableDefinition,
     pub columns: Vec<Column>,
+    /// Bytes of a sent row that are not in its cells.
+    pub label_bytes: usize,
     by_property: HashMap<String, usize>,
     navigation: HashMap<String, (usize, Vec<String>)>,
     /// The id column (Dataverse).
@@ -392,6 +394,7 @@ impl Table {
         Ok(Self {
             dialect,
             number,
+            label_bytes: columns.iter().map(|column| column.label.len() + 1 + column.empty.len()).sum(),
             linked: (0..columns.len()).filter(|&at| columns[at].linked).collect(),
             amounts,
             by_property: columns.iter().enumerate().map(|(at, column)| (column.property.clone(), at)).collect(),

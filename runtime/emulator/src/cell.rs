@@ -185,7 +185,13 @@ pub(crate) fn parse<'j>(dialect: Dialect, column: &ColumnDefinition, json: &'j s
 }
 
 pub(crate) fn guid_cell(id: Uuid) -> Cell {
-    Cow::Owned(format!("\"{id}\""))
+    let mut digits = [0; uuid::fmt::Hyphenated::LENGTH];
+    let digits = id.hyphenated().encode_lower(&mut digits);
+    let mut cell = String::with_capacity(digits.len() + 2);
+    cell.push('"');
+    cell.push_str(digits);
+    cell.push('"');
+    Cow::Owned(cell)
 }
 
 /// Digits after the point that a column keeps.
@@ -205,7 +211,10 @@ fn decimal(text: &str) -> Option<Decimal> {
 }
 
 fn in_range(column: &ColumnDefinition, number: &Decimal) -> Result<(), Unfit> {
-    let bound = |bound: &Option<serde_json::Number>| bound.as_ref().and_then(|bound| decimal(&bound.to_string()));
+    let bound = |bound: &Option<serde_json::Number>| {
+        let bound = bound.as_ref()?;
+        bound.as_i64().map(Decimal::from).or_else(|| decimal(&bound.to_string()))
+    };
     let (minimum, maximum) = (bound(&column.min), bound(&column.max));
     if minimum.is_some_and(|minimum| *number < minimum) || maximum.is_some_and(|maximum| maximum < *number) {
         let shown = |bound: Option<Decimal>| {
@@ -275,62 +284,65 @@ pub(crate) fn push_key(key: &mut Vec<u8>, cell: &str) {
     key.push(0x1f);
 }
 
-/// Splits the stored form of a row, a JSON array that we wrote ourselves, into its cells.
+/// The cells of the stored form of a row, a JSON array that we wrote ourselves.
+#[derive(Debug, Clone)]
+pub(crate) struct Cells<'a> {
+    /// What is left of the row; `None` behind the last cell.
+    rest: Option<&'a str>,
+}
+
+/// Reads the stored form of a row cell by cell.
+pub(crate) fn each(data: &str) -> Cells<'_> {
+    let inner = data.len().checked_sub(1).and_then(|end| data.get(1..end));
+    Cells { rest: inner.filter(|inner| !inner.is_empty()) }
+}
+
+impl<'a> Iterator for Cells<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let rest = self.rest?;
+        let bytes = rest.as_bytes();
+        let mut end = 0;
+        match bytes.first() {
+            Some(b'"') => {
+                end = 1;
+                // Strings are long, so their ends are searched for many bytes at a time.
+                while let Some(quote) = bytes.get(end..).and_then(|rest| memchr::memchr(b'"', rest)) {
+                    end += quote + 1;
+                    let is_escaped = bytes[..end - 1].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1;
+                    if !is_escaped {
+                        break;
+                    }
+                }
+            }
+            // Most cells of a wide row are empty.
+            Some(b'n') => end = NULL.len().min(bytes.len()),
+            _ => {}
+        }
+        while bytes.get(end).is_some_and(|byte| *byte != b',') {
+            end += 1;
+        }
+        self.rest = rest.get(end + 1..);
+        rest.get(..end)
+    }
+}
+
+/// Splits the stored form of a row into its cells.
 pub(crate) fn split<'a>(data: &'a str, cells: &mut Vec<&'a str>) {
     cells.clear();
-    let bytes = data.as_bytes();
-    if bytes.len() <= 2 {
-        return;
-    }
-    let (mut start, mut at, end) = (1, 1, bytes.len() - 1);
-    while at < end {
-        match bytes[at] {
-            b'"' => {
-                at += 1;
-                while at < end && bytes[at] != b'"' {
-                    at += if bytes[at] == b'\\' { 2 } else { 1 };
-                }
-                at += 1;
-            }
-            b',' => {
-                cells.push(&data[start..at]);
-                at += 1;
-                start = at;
-            }
-            _ => at += 1,
-        }
-    }
-    cells.push(&data[start..end]);
+    cells.extend(each(data));
 }
 
 /// One cell of a stored row; `None` of a row that is older than the column.
 pub(crate) fn nth(data: &str, place: usize) -> Option<&str> {
-    let bytes = data.as_bytes();
-    let (mut start, mut at, mut left, end) = (1, 1, place, bytes.len().checked_sub(1).filter(|end| *end > 1)?);
-    while at < end {
-        match bytes[at] {
-            b'"' => {
-                at += 1;
-                while at < end && bytes[at] != b'"' {
-                    at += if bytes[at] == b'\\' { 2 } else { 1 };
-                }
-                at += 1;
-            }
-            b',' if left == 0 => return data.get(start..at),
-            b',' => {
-                left -= 1;
-                at += 1;
-                start = at;
-            }
-            _ => at += 1,
-        }
-    }
-    if left == 0 { data.get(start..end) } else { None }
+    each(data).nth(place)
 }
 
 /// The stored form of a row.
-pub(crate) fn join<'a>(cells: impl IntoIterator<Item = &'a str>) -> String {
-    let mut data = String::with_capacity(256);
+pub(crate) fn join<'a>(cells: impl IntoIterator<Item = &'a str> + Clone) -> String {
+    let length = cells.clone().into_iter().map(|cell| cell.len() + 1).sum::<usize>();
+    let mut data = String::with_capacity(length + 2);
     data.push('[');
     for (index, cell) in cells.into_iter().enumerate() {
         if index > 0 {

@@ -219,8 +219,9 @@ fn with_wildcards(expression: &mut Expression) {
     }
 }
 
-/// Takes place, version and cells of a row; answers whether to go on.
-type EachMatch<'a> = dyn FnMut(i64, i64, &[&str]) -> rusqlite::Result<bool> + 'a;
+/// Takes place, version, stored form and cells of a row; answers whether to go on. There are no cells where the query
+/// looks at none of them.
+type EachMatch<'a> = dyn FnMut(i64, i64, &str, &[&str]) -> rusqlite::Result<bool> + 'a;
 
 /// A page that was written.
 #[derive(Debug)]
@@ -243,7 +244,7 @@ impl Query<'_> {
         let after = self.token.as_ref().map(|token| token.after);
         let (mut rows, mut skipped, mut last, mut goes_on) = (0, 0, 0, false);
         if limit > 0 {
-            self.each_match(around.connection, after, descending, &mut |place, version, cells| {
+            self.each_match(around.connection, after, descending, &mut |place, version, data, cells| {
                 if self.token.is_none() && skipped < self.skip {
                     skipped += 1;
                     return Ok(true);
@@ -256,7 +257,11 @@ impl Query<'_> {
                     out.push(b',');
                 }
                 let stamp = Stamp { id: self.place(place), version };
-                render::write_row(out, around, self.table, cells, stamp, &self.selection)?;
+                if self.selection.is_whole() {
+                    render::write_stored(out, self.table, data, stamp);
+                } else {
+                    render::write_row(out, around, self.table, cells, stamp, &self.selection)?;
+                }
                 rows += 1;
                 last = place;
                 // Whether there is another row has to be known only when another page could bring it.
@@ -274,7 +279,7 @@ impl Query<'_> {
             return Ok(store::count(connection, self.table)?);
         }
         let mut count = 0;
-        self.each_match(connection, None, false, &mut |_, _, _| {
+        self.each_match(connection, None, false, &mut |_, _, _, _| {
             count += 1;
             Ok(true)
         })?;
@@ -309,7 +314,7 @@ impl Query<'_> {
             (values, token.after)
         });
         let mut found: Vec<Sortable> = Vec::new();
-        self.each_match(around.connection, None, false, &mut |place, _, cells| {
+        self.each_match(around.connection, None, false, &mut |place, _, _, cells| {
             let row = (self.order.iter().map(|by| cell::literal(kind(by.0), cells[by.0])).collect(), place);
             if start.as_ref().is_none_or(|start| compare(&row, start) == Ordering::Greater) {
                 found.push(row);
@@ -351,14 +356,21 @@ impl Query<'_> {
         each: &mut EachMatch<'_>,
     ) -> Result<(), QueryError> {
         const WITHIN: i64 = (1 << PLACE_BITS) - 1;
+        let looks_at_cells = self.filter.is_some() || !self.order.is_empty() || !self.selection.is_whole();
         let check = |data: &str, each: &mut dyn FnMut(&[&str]) -> rusqlite::Result<bool>| {
-            let mut cells = Vec::with_capacity(self.table.columns.len());
-            self.table.cells(data, &mut cells);
             let in_company = match (&self.company, self.table.company) {
-                (Some(company), Some(at)) => cells[at].eq_ignore_ascii_case(company),
+                (Some(company), Some(at)) => cell::nth(data, at).is_some_and(|cell| cell.eq_ignore_ascii_case(company)),
                 _ => true,
             };
-            if in_company && self.filter.as_ref().is_none_or(|filter| filter.matches(connection, &cells)) {
+            if !in_company {
+                return Ok(true);
+            }
+            if !looks_at_cells {
+                return each(&[]);
+            }
+            let mut cells = Vec::with_capacity(self.table.columns.len());
+            self.table.cells(data, &mut cells);
+            if self.filter.as_ref().is_none_or(|filter| filter.matches(connection, &cells)) {
                 each(&cells)
             } else {
                 Ok(true)
@@ -382,7 +394,7 @@ impl Query<'_> {
                     continue;
                 }
                 if let Some(row) = store::find_by_place(connection, place)?
-                    && !check(&row.data, &mut |cells| each(within, row.version, cells))?
+                    && !check(&row.data, &mut |cells| each(within, row.version, &row.data, cells))?
                 {
                     break;
                 }
@@ -396,7 +408,7 @@ impl Query<'_> {
             None => {}
         }
         store::scan(connection, self.table, low, high, descending, &mut |id, version, data| {
-            check(data, &mut |cells| each(id & WITHIN, version, cells))
+            check(data, &mut |cells| each(id & WITHIN, version, data, cells))
         })?;
         Ok(())
     }

@@ -2,14 +2,12 @@
 //!
 //! Owns what stands in a row that is sent: its etag and the selected properties. Cells are copied as they are stored.
 
-use std::io::Write as _;
-
 use rusqlite::Connection;
 
-use crate::Dialect;
 use crate::catalogue::{Catalogue, Table};
 use crate::clock::Clock;
 use crate::store::{PLACE_BITS, Stamp};
+use crate::{Dialect, cell};
 
 /// What is wanted of each row.
 #[derive(Debug, Default)]
@@ -20,6 +18,13 @@ pub(crate) struct Selection {
     pub related: Vec<crate::finops::expand::Related>,
 }
 
+impl Selection {
+    /// Whether a row is wanted as it is stored: all of it, and nothing beside it.
+    pub fn is_whole(&self) -> bool {
+        self.columns.is_none() && self.related.is_empty()
+    }
+}
+
 /// What rows behind lookups are read from.
 #[derive(Clone, Copy)]
 pub(crate) struct Surroundings<'a> {
@@ -27,6 +32,9 @@ pub(crate) struct Surroundings<'a> {
     pub catalogue: &'a Catalogue,
     pub clock: &'a Clock,
 }
+
+/// Room for the start of a row, up to the end of its etag.
+const ETAG_BYTES: usize = 96;
 
 #[must_use]
 pub(crate) fn etag(table: &Table, stamp: Stamp) -> String {
@@ -48,26 +56,52 @@ fn push_etag(out: &mut Vec<u8>, table: &Table, stamp: Stamp, quote: &str) {
             // A row's place is its first version.
             let place = stamp.id & ((1 << PLACE_BITS) - 1);
             let version = if stamp.version == place { 1 } else { stamp.version };
-            let mut content = Vec::with_capacity(40);
-            content.push(b'\'');
-            push_number(&mut content, version);
-            content.push(b',');
-            push_number(&mut content, FIRST_RECORD_ID.saturating_add(place));
-            content.push(b'\'');
-            push_base64(out, &content);
+            // Put together at the end of the row, and coded from a copy.
+            let start = out.len();
+            out.push(b'\'');
+            push_number(out, version);
+            out.push(b',');
+            push_number(out, FIRST_RECORD_ID.saturating_add(place));
+            out.push(b'\'');
+            // Two numbers of at most twenty bytes, and three signs.
+            let mut content = [0_u8; 43];
+            let length = out.len() - start;
+            content[..length].copy_from_slice(&out[start..]);
+            out.truncate(start);
+            push_base64(out, &content[..length]);
         }
     }
     out.extend_from_slice(quote.as_bytes());
 }
 
 fn push_number(out: &mut Vec<u8>, number: i64) {
-    // Writing to memory cannot fail.
-    let _ = write!(out, "{number}");
+    // Sign and digits of any number.
+    let mut digits = [0_u8; 20];
+    let (mut at, mut left) = (digits.len(), number.unsigned_abs());
+    loop {
+        at -= 1;
+        // A remainder of ten is a digit.
+        digits[at] = b'0' + u8::try_from(left % 10).unwrap_or(0);
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        out.push(b'-');
+    }
+    out.extend_from_slice(&digits[at..]);
 }
 
 fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for group in bytes.chunks(3) {
+    let (whole, rest) = bytes.as_chunks::<3>();
+    for [first, second, third] in whole {
+        let bits = (u32::from(*first) << 16) | (u32::from(*second) << 8) | u32::from(*third);
+        out.extend_from_slice(&[18, 12, 6, 0].map(|shift| DIGITS[((bits >> shift) & 63) as usize]));
+    }
+    if !rest.is_empty() {
+        let group = rest;
         let bits = group.iter().fold(0_u32, |bits, byte| (bits << 8) | u32::from(*byte)) << (8 * (3 - group.len()));
         for digit in 0..4 {
             let value = (bits >> (18 - 6 * digit)) & 63;
@@ -76,13 +110,17 @@ fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-/// A whole row without annotations, from its stored form.
+/// A whole row without annotations, from its stored form: nothing but copying.
 pub(crate) fn write_stored(out: &mut Vec<u8>, table: &Table, data: &str, stamp: Stamp) {
-    let mut cells = Vec::with_capacity(table.columns.len());
-    table.cells(data, &mut cells);
+    out.reserve(ETAG_BYTES + table.label_bytes + data.len());
     open(out, table, stamp);
-    for (column, cell) in table.columns.iter().zip(&cells).filter(|(column, _)| !column.definition.secret) {
-        push(out, &column.label, cell);
+    // A row that is older than a column has its empty value.
+    let mut cells = cell::each(data);
+    for column in &table.columns {
+        let cell = cells.next().unwrap_or(&column.empty);
+        if !column.definition.secret {
+            push(out, &column.label, cell);
+        }
     }
     out.push(b'}');
 }

@@ -116,6 +116,11 @@ impl Shape {
         Ok(Self { columns, expansions })
     }
 
+    /// Whether the row is wanted as it is stored.
+    pub fn is_whole(&self) -> bool {
+        self.columns.is_none() && self.expansions.is_empty()
+    }
+
     fn has_nested(&self) -> bool {
         self.expansions.iter().any(|one| !one.shape().expansions.is_empty())
     }
@@ -236,7 +241,9 @@ impl Writer<'_> {
         nested: bool,
     ) -> rusqlite::Result<()> {
         match &shape.columns {
-            None => (0..table.columns.len()).for_each(|at| self.column(out, table, cells, at)),
+            None => (0..table.columns.len())
+                .filter(|at| !table.columns[*at].definition.secret)
+                .for_each(|at| self.column(out, table, cells, at)),
             Some(columns) => columns.iter().for_each(|at| self.column(out, table, cells, *at)),
         }
         for expansion in &shape.expansions {

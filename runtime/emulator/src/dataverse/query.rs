@@ -20,6 +20,7 @@ use crate::catalogue::{Link, Table};
 use crate::cell;
 use crate::exchange;
 use crate::query::QueryError;
+use crate::render;
 use crate::store::{self, PLACE_BITS, Stamp};
 
 /// Rows on a page at most, and by default.
@@ -175,7 +176,8 @@ impl<'a> Query<'a> {
         let after = self.token.as_ref().map_or(0, |token| token.after);
         let (mut rows, mut last, mut goes_on) = (0, 0, false);
         if limit > 0 {
-            self.each_match(connection, after, &mut |row, matched| {
+            let is_whole = self.shape.is_whole() && !writer.annotations.any();
+            self.each_row(connection, after, !is_whole, &mut |row, matched| {
                 if rows == limit {
                     goes_on = true;
                     return Ok(false);
@@ -183,8 +185,13 @@ impl<'a> Query<'a> {
                 if rows > 0 {
                     out.push(b',');
                 }
-                let cells = matched.first().and_then(Option::as_deref).unwrap_or_default();
-                writer.row(out, self.table, cells, Stamp { id: row.id, version: row.version }, &self.shape)?;
+                let stamp = Stamp { id: row.id, version: row.version };
+                if is_whole {
+                    render::write_stored(out, self.table, row.data, stamp);
+                } else {
+                    let cells = matched.first().and_then(Option::as_deref).unwrap_or_default();
+                    writer.row(out, self.table, cells, stamp, &self.shape)?;
+                }
                 rows += 1;
                 last = row.id & WITHIN;
                 // Whether there is another row has to be known only when another page could bring it.
@@ -255,7 +262,7 @@ impl<'a> Query<'a> {
             return Ok(store::count(connection, self.table)?.min(most));
         }
         let mut count = 0;
-        self.each_match(connection, 0, &mut |_, _| {
+        self.each_row(connection, 0, false, &mut |_, _| {
             count += 1;
             Ok(count < most)
         })?;
@@ -264,7 +271,21 @@ impl<'a> Query<'a> {
 
     /// Calls `each` with every matching row behind the place `after`, in the order of places.
     pub fn each_match(&self, connection: &Connection, after: i64, each: &mut EachRow<'_>) -> Result<(), QueryError> {
+        self.each_row(connection, after, true, each)
+    }
+
+    /// [`Query::each_match`], which without `with_cells` and without a filter does not look for the cells.
+    fn each_row(
+        &self,
+        connection: &Connection,
+        after: i64,
+        with_cells: bool,
+        each: &mut EachRow<'_>,
+    ) -> Result<(), QueryError> {
         let mut check = |row: Passing<'_>| {
+            if !with_cells && self.filter.is_none() {
+                return each(row, &[]);
+            }
             let mut cells = Vec::with_capacity(self.table.columns.len());
             self.table.cells(row.data, &mut cells);
             let rows = [Some(cells)];
