@@ -27,11 +27,20 @@ impl<'a> Members<'a> {
         if body.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self::default());
         }
-        serde_json::from_slice(body).map_err(|error| error.to_string())
+        read(body).map_err(|error| error.to_string())
     }
 
     pub fn get(&self, name: &str) -> Option<&'a str> {
         self.0.iter().find(|(own, _)| own == name).map(|(_, json)| *json)
+    }
+}
+
+/// Reads JSON that holds members. Whether it is text is looked at once, and not anew for each value.
+pub(crate) fn read<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> serde_json::Result<T> {
+    match std::str::from_utf8(body) {
+        Ok(text) => serde_json::from_str(text),
+        // It says where.
+        Err(_) => serde_json::from_slice(body),
     }
 }
 

@@ -4,6 +4,7 @@
 //! stand or fall with it. Knows nothing of how a change was asked for; values come in as cells that fit their columns.
 
 mod record;
+mod statements;
 mod system;
 
 use std::borrow::Cow;
@@ -12,9 +13,10 @@ use std::sync::Arc;
 
 use dualwright_odata::batch::Response;
 use dualwright_odata::literal::format_date_time;
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use uuid::Uuid;
 
+use statements::{Ids, Statements};
 pub(crate) use system::Caller;
 
 use crate::Dialect;
@@ -29,6 +31,8 @@ use crate::store::{self, Found, PLACE_BITS, Stamp};
 
 pub(crate) struct Session<'c> {
     transaction: Transaction<'c>,
+    statements: Statements<'c>,
+    ids: Ids,
     pub catalogue: Arc<Catalogue>,
     pub clock: Clock,
     /// Changes of values that were ordered as faults.
@@ -37,6 +41,8 @@ pub(crate) struct Session<'c> {
     /// Whether what is written is audited and fed; a seed is not.
     recorded: bool,
     applied: Vec<record::Applied>,
+    /// What is hashed of one row after the other.
+    scratch: Vec<u8>,
     receipt: Option<String>,
     /// Messages are in the queue of outgoing requests.
     has_queued: bool,
@@ -95,16 +101,20 @@ impl From<rusqlite::Error> for Refusal {
 
 impl<'c> Session<'c> {
     pub fn new(
-        transaction: Transaction<'c>,
+        connection: &'c Connection,
         catalogue: Arc<Catalogue>,
         clock: Clock,
         normalisers: Arc<[Normaliser]>,
         counter: i64,
         recorded: bool,
-    ) -> Self {
+    ) -> rusqlite::Result<Self> {
+        // The statements are held beside the transaction, so it cannot have the connection for itself; who calls has.
+        let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
         let now = cell::quoted(&format_date_time(clock.now_seconds() * MICROS_PER_SECOND));
-        Self {
+        Ok(Self {
             transaction,
+            statements: Statements::new(connection),
+            ids: Ids::default(),
             feed: catalogue.by_set(CHANGES).cloned(),
             catalogue,
             clock,
@@ -112,6 +122,7 @@ impl<'c> Session<'c> {
             counter,
             recorded,
             applied: Vec::new(),
+            scratch: Vec::new(),
             receipt: None,
             has_queued: false,
             has_configured: false,
@@ -122,7 +133,7 @@ impl<'c> Session<'c> {
             followed: HashMap::new(),
             deleting: Vec::new(),
             redefined: false,
-        }
+        })
     }
 
     /// From here on these have a say in row writes, instead of those before.
@@ -208,7 +219,7 @@ impl<'c> Session<'c> {
         if let Some(at) = table.primary_id
             && cells[at] == cell::NULL
         {
-            cells[at] = cell::guid_cell(Uuid::now_v7());
+            cells[at] = cell::guid_cell(self.ids.next());
             is_new_id = true;
         }
         if table.dialect == Dialect::Dataverse {
@@ -219,8 +230,8 @@ impl<'c> Session<'c> {
         let id = (table.number << PLACE_BITS) | version;
         let key = table.row_key(&cells);
         let data = cell::join(cells.iter().map(AsRef::as_ref));
-        self.transaction
-            .prepare_cached("INSERT INTO row(id, key, version, number, data) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        self.statements
+            .insert_row()?
             .execute(params![id, key, version, table.number, data])
             .map_err(|error| if is_conflict(&error) { Refusal::Duplicate(None) } else { error.into() })?;
         for number in 0..table.alternate_keys.len() {
@@ -336,9 +347,7 @@ impl<'c> Session<'c> {
             }
         }
         let data = cell::join(cells.iter().map(AsRef::as_ref));
-        self.transaction
-            .prepare_cached("UPDATE row SET version = ?1, data = ?2 WHERE id = ?3")?
-            .execute(params![version, data, row.id])?;
+        self.statements.update_row()?.execute(params![version, data, row.id])?;
         self.forget(table);
         self.record(
             table,
@@ -449,20 +458,17 @@ impl<'c> Session<'c> {
         }
     }
 
-    fn add_alternate(&self, number: usize, key: &[u8], row: i64) -> Result<(), Refusal> {
-        self.transaction
-            .prepare_cached("INSERT INTO alternate VALUES (?1, ?2)")?
+    fn add_alternate(&mut self, number: usize, key: &[u8], row: i64) -> Result<(), Refusal> {
+        self.statements
+            .insert_alternate()?
             .execute(params![key, row])
             .map_err(|error| if is_conflict(&error) { Refusal::Duplicate(Some(number)) } else { error.into() })?;
         Ok(())
     }
 
-    fn add_link(&self, target: Uuid, row: i64, place: usize) -> rusqlite::Result<()> {
-        self.transaction.prepare_cached("INSERT OR IGNORE INTO link VALUES (?1, ?2, ?3)")?.execute(params![
-            target.as_bytes().as_slice(),
-            row,
-            column_number(place)
-        ])?;
+    fn add_link(&mut self, target: Uuid, row: i64, place: usize) -> rusqlite::Result<()> {
+        let target = target.as_bytes().as_slice();
+        self.statements.insert_link()?.execute(params![target, row, column_number(place)])?;
         Ok(())
     }
 

@@ -181,16 +181,15 @@ impl Store {
     ) -> Result<T, E> {
         let mut guard = lock(&self.writer);
         let Writer { connection, counter } = &mut *guard;
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // Read here and not before: tables may have been defined while we waited.
+        // The catalogue is read here and not before: tables may have been defined while we waited.
         let mut session = Session::new(
-            transaction,
+            connection,
             self.catalogue(),
             self.clock.clone(),
             if recorded { self.faults.normalisers() } else { Arc::new([]) },
             *counter,
             recorded,
-        );
+        )?;
         let result = work(&mut session)?;
         let redefined = session.redefined.then(|| Arc::clone(&session.catalogue));
         let committed = session.commit()?;

@@ -31,7 +31,8 @@ pub fn quote(text: &str) -> String {
 /// Undoes percent-coding. A stray `%` stays as it is; `None` when the result is not UTF-8.
 #[must_use]
 pub fn decode(text: &str) -> Option<Cow<'_, str>> {
-    percent_decode_str(text).decode_utf8().ok()
+    // Hardly anything is coded, and then nothing has to be looked at twice.
+    if text.contains('%') { percent_decode_str(text).decode_utf8().ok() } else { Some(Cow::Borrowed(text)) }
 }
 
 /// [`decode`] for the query of a URL, where `+` is a blank.

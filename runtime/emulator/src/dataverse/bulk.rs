@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::payload::{self, Goal};
 use super::write::{Write, id_of};
 use super::{Locator, context, error, no_such_set};
-use crate::body::Members;
+use crate::body::{self, Members};
 use crate::catalogue::Table;
 use crate::cell;
 use crate::exchange::{json, no_content};
@@ -43,8 +43,7 @@ impl Write<'_, '_> {
             _ => return Err(no_such_set(action)),
         };
         let request = self.request;
-        let body: Body<'_> =
-            serde_json::from_slice(&request.body).map_err(|error| payload::refuse(table, &error.to_string()))?;
+        let body: Body<'_> = body::read(&request.body).map_err(|error| payload::refuse(table, &error.to_string()))?;
         let mut ids = Vec::with_capacity(if message == Message::Create { body.targets.len() } else { 0 });
         for members in &body.targets {
             self.check_type(table, members)?;
@@ -119,13 +118,13 @@ impl Write<'_, '_> {
 /// as the platform does, although a single upsert takes it.
 fn refuse_key_twice(table: &Table, locator: &Locator, members: &Members<'_>) -> Result<(), Response> {
     let Locator::Alternate(number, _) = locator else { return Ok(()) };
-    let twice = members.0.iter().find_map(|(name, _)| {
-        let navigation = name.strip_suffix("@odata.bind").and_then(|name| table.navigation(name)).map(|(at, _)| at);
-        let at = navigation.or_else(|| table.property(name))?;
-        table.alternate_keys[*number].1.contains(&at).then_some(name)
+    let columns = &table.alternate_keys[*number].1;
+    let is_twice = members.0.iter().any(|(name, _)| match name.strip_suffix("@odata.bind") {
+        Some(name) => table.navigation(name).is_some_and(|(at, _)| columns.contains(&at)),
+        None => columns.iter().any(|at| table.columns[*at].property == *name),
     });
-    match twice {
-        None => Ok(()),
-        Some(_) => Err(error(400, "0x80040203", "An item with the same key has already been added.")),
+    if is_twice {
+        return Err(error(400, "0x80040203", "An item with the same key has already been added."));
     }
+    Ok(())
 }

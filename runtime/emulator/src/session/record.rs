@@ -65,7 +65,7 @@ impl Session<'_> {
             (old, new)
         });
         let (key, hash) = match (before, after) {
-            (_, Some((_, cells))) => (table.shown_key(cells), content_hash(table, cells)),
+            (_, Some((_, cells))) => (table.shown_key(cells), content_hash(table, cells, &mut self.scratch)),
             (Some((_, cells)), None) => (table.shown_key(cells), String::new()),
             (None, None) => return,
         };
@@ -158,19 +158,19 @@ fn is_equal(table: &Table, before: &[&str], after: &[Cow<'_, str>]) -> bool {
 
 /// Of what is in a row, as far as people and other systems put it there. Columns without a value do not count, so a
 /// column that a table gets later changes no hash.
-fn content_hash<C: AsRef<str>>(table: &Table, cells: &[C]) -> String {
-    let mut hasher = Sha256::new();
+fn content_hash<C: AsRef<str>>(table: &Table, cells: &[C], scratch: &mut Vec<u8>) -> String {
+    scratch.clear();
     for (at, (column, cell)) in table.columns.iter().zip(cells).enumerate() {
         let cell = cell.as_ref();
         if cell != column.empty && !table.server.is_stamp(at) {
-            hasher.update(column.label.as_bytes());
-            hasher.update(cell.as_bytes());
-            hasher.update(b",");
+            scratch.extend_from_slice(column.label.as_bytes());
+            scratch.extend_from_slice(cell.as_bytes());
+            scratch.push(b',');
         }
     }
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut hash = String::with_capacity(32);
-    for byte in hasher.finalize().iter().take(16) {
+    for byte in Sha256::digest(scratch.as_slice()).iter().take(16) {
         hash.push(char::from(HEX[usize::from(byte >> 4)]));
         hash.push(char::from(HEX[usize::from(byte & 15)]));
     }

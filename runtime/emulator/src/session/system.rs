@@ -115,22 +115,19 @@ impl Session<'_> {
     /// A row belongs to a user or to a team, and through it to a business unit.
     fn complete_owner(&mut self, table: &Table, cells: &mut [Cow<'_, str>]) -> Result<(), Refusal> {
         let server = table.server;
-        let Some(owner) = server.owner.map(|at| cells[at].clone().into_owned()) else { return Ok(()) };
-        let (is_team, unit) = match &self.known.owner {
-            Some((known, is_team, unit)) if *known == owner => (*is_team, unit.clone()),
-            _ => {
-                let (is_team, unit) = self.owner_facts(&owner)?;
-                self.known.owner = Some((owner.clone(), is_team, unit.clone()));
-                (is_team, unit)
-            }
-        };
-        let null = || NULL.to_owned();
-        let (user, team) = if is_team { (null(), owner) } else { (owner, null()) };
+        let Some(at) = server.owner else { return Ok(()) };
+        if self.known.owner.as_ref().is_none_or(|(known, ..)| *known != cells[at]) {
+            let owner = cells[at].clone().into_owned();
+            let (is_team, unit) = self.owner_facts(&owner)?;
+            self.known.owner = Some((owner, is_team, unit));
+        }
+        let Some((owner, is_team, unit)) = &self.known.owner else { return Ok(()) };
+        let (user, team) = if *is_team { (None, Some(owner)) } else { (Some(owner), None) };
         for (column, value) in
-            [(server.owning_user, user), (server.owning_team, team), (server.owning_business_unit, unit)]
+            [(server.owning_user, user), (server.owning_team, team), (server.owning_business_unit, Some(unit))]
         {
             if let Some(at) = column {
-                cells[at] = Cow::Owned(value);
+                cells[at] = value.map_or(Cow::Borrowed(NULL), |value| Cow::Owned(value.clone()));
             }
         }
         Ok(())
@@ -165,8 +162,8 @@ impl Session<'_> {
         let Some(status) = table.server.status else { return Ok(()) };
         let options = &table.columns[status].definition.options;
         let of_state = |wanted: &str| {
-            let mut own = options.iter().filter(|option| option.state.is_some_and(|own| own.to_string() == wanted));
-            own.next().map(|option| option.value.to_string())
+            let wanted = wanted.parse().ok()?;
+            options.iter().find(|option| option.state == Some(wanted)).map(|option| option.value.to_string())
         };
         let state_changed = before.is_some_and(|before| before[state] != cells[state]);
         let is_given = match before {
@@ -186,7 +183,8 @@ impl Session<'_> {
             }
             return Ok(());
         }
-        let found = options.iter().find(|option| option.value.to_string() == *cells[status]);
+        let given = cells[status].parse::<i64>().ok();
+        let found = options.iter().find(|option| Some(option.value) == given);
         if let Some(belongs) = found.and_then(|option| option.state)
             && belongs.to_string() != *cells[state]
             && (before.is_none() || is_given || state_changed)
