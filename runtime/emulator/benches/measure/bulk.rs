@@ -1,8 +1,10 @@
 //! UpsertMultiple of 1,000 rows over HTTP, against inserting the same rows into a copy of the SQLite file directly.
 //!
-//! The direct way writes what makes up the rows (row, alternate key, links) with prepared statements in one transaction
-//! under the emulator's own pragmas, and no audit. Both alternate in one run, in a small table and in one of
-//! `BULK_ROWS` rows (1,000,000 when not set).
+//! The direct way writes what such a file needs to hold the rows: the rows as they are stored, their keys, the index by
+//! which change tracking finds them, their alternate keys and their links, with prepared statements in one transaction
+//! under the emulator's own pragmas, into a copy of the same file. It finds no row, checks and stamps nothing and keeps no
+//! audit; the emulator's time holds all of that, JSON and HTTP. Rows that are there are measured against the same. All
+//! alternate in one run, in a small table and in one of `BULK_ROWS` rows (1,000,000 when not set).
 
 use std::path::Path;
 use std::time::{Duration, Instant};

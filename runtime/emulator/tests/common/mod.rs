@@ -186,6 +186,12 @@ impl System {
         self.try_send(method, path, headers, body).await.expect("an answer")
     }
 
+    /// The answer to a GET whose body is still to be read.
+    pub async fn open(&self, path: &str) -> reqwest::Response {
+        let url = format!("{}{}{path}", self.base, self.root());
+        self.client.get(url).send().await.expect("an answer")
+    }
+
     /// The bytes of the answer to a GET, and its headers.
     pub async fn raw(&self, path: &str, header: &str) -> (Vec<u8>, HeaderMap) {
         let (name, value) = header.split_once(": ").expect("Name: value");
