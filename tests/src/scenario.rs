@@ -4,6 +4,7 @@
 //! companies usmf demf            the legal entities of the link (before start)
 //! winner dataverse               whose value stands in a conflict (before start)
 //! limit batch_rows_max = 10      a line of [limits] (before start)
+//! map MAP unmatched = "clear"    a line of the map in dualwright.toml (before start)
 //! bind MAP { name = "…", … }     a plugin binding, in the words of dualwright.toml (before start)
 //! start                          feeds, initial sync, live sync until settled
 //! restart                        the runtime is closed and opened again on its state
@@ -124,6 +125,10 @@ impl Teller {
             }
             "winner" => rest.clone_into(&mut self.world.settings().conflict_winner),
             "limit" => self.world.settings().limits.push(rest.to_owned()),
+            "map" => {
+                let (map, line) = rest.split_once(' ').context("map MAP LINE")?;
+                self.world.settings().map_lines.push((map.to_owned(), line.trim().to_owned()));
+            }
             "bind" => {
                 let (map, binding) = rest.split_once(' ').context("bind MAP { … }")?;
                 self.world.settings().bindings.push((map.to_owned(), binding.trim().to_owned()));

@@ -39,6 +39,8 @@ pub struct Settings {
     pub conflict_winner: String,
     /// Lines of the `[limits]` table.
     pub limits: Vec<String>,
+    /// Slug of a map, and a line of it in the configuration.
+    pub map_lines: Vec<(String, String)>,
     /// Slug of a map, and a binding as an inline table.
     pub bindings: Vec<(String, String)>,
     /// Plugins that do not come with the runtime: name and component.
@@ -57,6 +59,7 @@ impl Default for Settings {
             companies: vec!["usmf".to_owned(), "demf".to_owned()],
             conflict_winner: "finops".to_owned(),
             limits: vec!["poll_interval_ms = 10".to_owned()],
+            map_lines: Vec::new(),
             bindings: Vec::new(),
             plugins: Vec::new(),
             maps: Vec::new(),
@@ -108,6 +111,10 @@ pub fn write_config(folder: &Path, settings: &Settings, finops: &str, dataverse:
             "\n[[map]]\nslug = \"{slug}\"\nfile = {:?}\nintegration_key = {key:?}\n",
             file.display().to_string()
         ));
+        for (_, line) in settings.map_lines.iter().filter(|(map, _)| map == slug) {
+            text.push_str(line);
+            text.push('\n');
+        }
         let bindings = settings.bindings.iter().filter(|(map, _)| map == slug).map(|(_, binding)| binding.as_str());
         let bindings = bindings.collect::<Vec<_>>();
         if !bindings.is_empty() {

@@ -161,6 +161,93 @@ fn filters_of_both_sides_hold() {
     );
 }
 
+/// What becomes of the other row: the setting, whether it is still there, and what compare says then.
+#[test]
+fn a_row_that_leaves_the_filter_follows_the_policy() {
+    let story = |policy: &str, then: &str| {
+        format!(
+            r"
+            map customers leaving_filter = {policy}
+            finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=O1 OrganizationName=A PartyType=Organization
+            finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=P1 OrganizationName=B PartyType=Person
+            start
+            dataverse expect accounts accountnumber=O1 name=A
+            finops update CustomersV3 dataAreaId=usmf,CustomerAccount=O1 PartyType=Person
+            finops update CustomersV3 dataAreaId=usmf,CustomerAccount=P1 OrganizationName=C
+            settle
+            failed none
+            {then}
+            "
+        )
+    };
+    check(&story(
+        "\"delete\"",
+        r"
+            dataverse absent accounts accountnumber=O1
+            finops expect CustomersV3 dataAreaId=usmf,CustomerAccount=O1 PartyType=Person
+            finops update CustomersV3 dataAreaId=usmf,CustomerAccount=O1 PartyType=Organization
+            settle
+            dataverse expect accounts accountnumber=O1 name=A
+            dataverse update accounts accountnumber=O1 customertypecode=11
+            settle
+            finops absent CustomersV3 dataAreaId=usmf,CustomerAccount=O1
+        ",
+    ));
+    check(&story(
+        "\"keep\"",
+        r"
+            dataverse expect accounts accountnumber=O1 name=A
+            finops delete CustomersV3 dataAreaId=usmf,CustomerAccount=O1
+            settle
+            dataverse absent accounts accountnumber=O1
+        ",
+    ));
+    check(&story(
+        "\"detach\"",
+        r"
+            dataverse expect accounts accountnumber=O1 name=A
+            finops delete CustomersV3 dataAreaId=usmf,CustomerAccount=O1
+            settle
+            dataverse expect accounts accountnumber=O1 name=A
+            differences 1
+        ",
+    ));
+}
+
+#[test]
+fn a_map_may_carry_some_of_the_legal_entities() {
+    check(
+        r#"
+        companies usmf demf
+        map customers companies = ["USMF"]
+        finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=C1 OrganizationName=A PartyType=Organization
+        finops insert CustomersV3 dataAreaId=demf,CustomerAccount=C1 OrganizationName=B PartyType=Organization
+        finops insert CustomerGroups dataAreaId=demf,CustomerGroupId=10 Description=Ten
+        start
+        dataverse expect accounts accountnumber=C1 name=A
+        dataverse absent accounts accountnumber=C1,msdyn_company=@cdm_companies/cdm_companycode=demf
+        dataverse expect msdyn_customergroups msdyn_groupid=10,msdyn_company=@cdm_companies/cdm_companycode=demf msdyn_description=Ten
+        finops update CustomersV3 dataAreaId=demf,CustomerAccount=C1 OrganizationName=C
+        settle
+        dataverse absent accounts accountnumber=C1,msdyn_company=@cdm_companies/cdm_companycode=demf
+        failed none
+        "#,
+    );
+}
+
+#[test]
+fn a_value_that_no_value_map_lists_follows_the_setting() {
+    check(
+        r#"
+        map customers unmatched = "clear"
+        finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=C1 OrganizationName=A PartyType=Organization OnHoldStatus=Never
+        start
+        dataverse expect accounts accountnumber=C1 msdyn_onholdstatus=null
+        failed none
+        "#,
+    );
+}
+
 #[test]
 fn value_maps_translate_both_ways() {
     check(

@@ -79,12 +79,14 @@ impl RowKey {
 
     #[must_use]
     pub fn new<'a>(company: Option<&str>, parts: impl IntoIterator<Item = &'a Value>) -> Self {
-        let mut key = company.unwrap_or_default().trim_end().to_lowercase();
+        // Most keys fit; a longer one grows.
+        let mut key = String::with_capacity(64);
+        push_lower(&mut key, company.unwrap_or_default().trim_end());
         for part in parts {
             key.push(Self::SEPARATOR);
             match part {
-                Value::Text(text) => key.extend(text.trim_end().chars().flat_map(char::to_lowercase)),
-                other => key.push_str(&other.to_string().to_lowercase()),
+                Value::Text(text) => push_lower(&mut key, text.trim_end()),
+                other => push_lower(&mut key, &other.to_string()),
             }
         }
         Self(Arc::from(key))
@@ -124,6 +126,16 @@ impl fmt::Display for RowKey {
             }
         }
         Ok(())
+    }
+}
+
+fn push_lower(key: &mut String, text: &str) {
+    if text.is_ascii() {
+        let start = key.len();
+        key.push_str(text);
+        key[start..].make_ascii_lowercase();
+    } else {
+        key.extend(text.chars().flat_map(char::to_lowercase));
     }
 }
 

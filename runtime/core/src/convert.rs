@@ -136,9 +136,11 @@ fn coerce_or_code(value: Value, column: &Column) -> Result<Value, (Code, String)
             Value::Boolean(value) => Value::Int(i64::from(*value)),
             Value::Text(text) => match text.trim().parse() {
                 Ok(number) => Value::Int(number),
-                Err(_) => match parse_decimal(text) {
-                    Some(number) => whole(number, column)?,
-                    None => return misfit(&value),
+                Err(_) => match (parse_decimal(text), option_named(column, text.trim())) {
+                    (Some(number), _) => whole(number, column)?,
+                    // An option of Dataverse by its label.
+                    (None, Some((_, number))) => Value::Int(*number),
+                    (None, None) => return misfit(&value),
                 },
             },
             Value::Decimal(number) => whole(*number, column)?,
@@ -328,6 +330,7 @@ mod tests {
         let plain = |kind| Column::new("c", kind);
         let scaled = Column { scale: Some(2), ..Column::new("c", Kind::Money) };
         let id = Uuid::from_u128(7);
+        let labelled = Column { options: Arc::from([(Arc::from("Gold"), 7)]), ..plain(Kind::Int64) };
         let cases = [
             (Value::text("Yes"), plain(Kind::Boolean), Ok(Value::Boolean(true))),
             (Value::text("False"), plain(Kind::Boolean), Ok(Value::Boolean(false))),
@@ -344,6 +347,9 @@ mod tests {
             (decimal("99999999999999999999"), plain(Kind::Int64), Err(Code::NumberOutOfRange)),
             (Value::text("192350000"), plain(Kind::Int64), Ok(Value::Int(192_350_000))),
             (Value::text(""), plain(Kind::Int64), Err(Code::WrongType)),
+            (Value::text(" gold"), labelled.clone(), Ok(Value::Int(7))),
+            (Value::text("7"), labelled.clone(), Ok(Value::Int(7))),
+            (Value::text("tin"), labelled, Err(Code::WrongType)),
             (Value::text("1.0000000000"), plain(Kind::Decimal), Ok(decimal("1.0000000000"))),
             (decimal("2.345"), scaled.clone(), Ok(decimal("2.35"))),
             (decimal("-2.345"), scaled, Ok(decimal("-2.35"))),

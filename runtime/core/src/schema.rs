@@ -27,6 +27,8 @@ pub struct Column {
     pub maximum: Option<Decimal>,
     /// Options of a choice: symbol or label, and its number.
     pub options: Arc<[(Arc<str>, i64)]>,
+    /// The kind was guessed, not told by the system: what follows from it is a notice, never an error.
+    pub inferred: bool,
     /// The name of the enumeration behind a choice of F&O, where the system says it: `NoYes`.
     pub enumeration: Option<Arc<str>>,
     /// For a lookup: what it points to.
@@ -46,6 +48,7 @@ impl Column {
             minimum: None,
             maximum: None,
             options: Arc::from([]),
+            inferred: false,
             enumeration: None,
             lookup: None,
         }
@@ -90,6 +93,9 @@ pub struct Schema {
     /// Indices of the key columns of the entity (F&O), `dataAreaId` among them when there is one.
     pub key: Vec<usize>,
     pub alternate_keys: Vec<AlternateKey>,
+    /// Whether rows have versions, by which changes are found (Dataverse: `versionnumber`, which virtual and elastic
+    /// tables lack). `None` where nobody said.
+    pub versioned: Option<bool>,
     /// The column that names the company: `dataAreaId` (F&O) or the lookup to `cdm_company` (Dataverse).
     pub company: Option<usize>,
     columns: Vec<Column>,
@@ -112,6 +118,7 @@ impl Schema {
             primary_id: None,
             key: Vec::new(),
             alternate_keys: Vec::new(),
+            versioned: None,
             company: None,
             columns,
             by_name,
@@ -132,6 +139,7 @@ impl Schema {
         narrowed.primary_id = self.primary_id.and_then(position);
         narrowed.key = self.key.iter().filter_map(|&index| position(index)).collect();
         narrowed.alternate_keys = self.alternate_keys.clone();
+        narrowed.versioned = self.versioned;
         narrowed.company = self.company.and_then(position);
         narrowed
     }

@@ -15,6 +15,33 @@ use crate::mapping::Transform;
 use crate::schema::Column;
 use crate::value::{Kind, Value};
 
+/// What becomes of a value that a value map does not list, where the map has no default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unmatched {
+    /// The row fails and names the field, as with Dual-write.
+    #[default]
+    Fail,
+    /// The value goes on as it is; it has to fit the target then.
+    Keep,
+    /// There is no value then.
+    Clear,
+}
+
+/// Something wrong with a transform: the code that Dual-write gives it, and words that follow the place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Complaint {
+    pub code: &'static str,
+    pub what: String,
+}
+
+impl Complaint {
+    /// A value that its column cannot take.
+    fn misfit(what: String) -> Self {
+        Self { code: "DIPV1030", what }
+    }
+}
+
 /// The transforms of one field in one direction, in their order.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Steps(Vec<Step>);
@@ -36,6 +63,7 @@ struct ValueTable {
     /// What no value becomes.
     blank: Option<Value>,
     default: Option<Value>,
+    unmatched: Unmatched,
     /// A map of dates lists special dates only; every other date means itself.
     passes_unlisted: bool,
 }
@@ -47,7 +75,8 @@ impl Steps {
         way: SystemKind,
         source: Option<&Column>,
         target: &Column,
-        complaints: &mut Vec<String>,
+        unmatched: Unmatched,
+        complaints: &mut Vec<Complaint>,
     ) -> Self {
         let mut steps = Vec::with_capacity(transforms.len());
         for (position, transform) in transforms.iter().enumerate() {
@@ -59,7 +88,10 @@ impl Steps {
                     let column = source.filter(|_| maps_later).unwrap_or(target);
                     match convert::parse_written(value, column) {
                         Some(value) => steps.push(Step::Default(value)),
-                        None => complaints.push(format!("the default {value:?} does not fit {}", describe(column))),
+                        None => {
+                            let what = format!("the default {value:?} does not fit {}", describe(column));
+                            complaints.push(Complaint::misfit(what));
+                        }
                     }
                 }
                 Transform::ValueMap { pairs, default } => {
@@ -67,13 +99,17 @@ impl Steps {
                         && let Some(table) =
                             ValueTable::compile(pairs, default.as_deref(), way, source, target, complaints)
                     {
-                        steps.push(Step::Map(table));
+                        steps.push(Step::Map(ValueTable { unmatched, ..table }));
                     }
                 }
                 Transform::Truncate { length } => steps.push(Step::Truncate(*length as usize)),
             }
         }
         Self(steps)
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The value after all steps. An absent value stays absent.
@@ -129,7 +165,7 @@ impl ValueTable {
         way: SystemKind,
         source: &Column,
         target: &Column,
-        complaints: &mut Vec<String>,
+        complaints: &mut Vec<Complaint>,
     ) -> Option<Self> {
         let mut table = Self {
             texts: Vec::new(),
@@ -138,12 +174,14 @@ impl ValueTable {
             instants: Vec::new(),
             blank: None,
             default: None,
+            unmatched: Unmatched::Fail,
             passes_unlisted: matches!(source.kind, Kind::Timestamp | Kind::Date),
         };
         if let Some(default) = default {
             table.default = convert::parse_written(default, target);
             if table.default.is_none() {
-                complaints.push(format!("the default {default:?} does not fit {}", describe(target)));
+                let what = format!("the default {default:?} does not fit {}", describe(target));
+                complaints.push(Complaint::misfit(what));
             }
         }
         let mut says_something = default.is_some();
@@ -159,16 +197,21 @@ impl ValueTable {
                 }
                 Some(value) => convert::from_finops(value),
                 None => {
-                    complaints.push(format!("the value map gives {to:?}, which does not fit {}", describe(target)));
+                    let what = format!("the value map gives {to:?}, which does not fit {}", describe(target));
+                    complaints.push(Complaint::misfit(what));
                     continue;
                 }
             };
             match table.insert(from, written.clone(), source) {
                 Inserted::Value => says_something = true,
                 Inserted::Blank => says_something |= !written.is_empty(),
-                Inserted::Twice => complaints.push(format!("the value map lists {from:?} twice")),
+                Inserted::Twice => {
+                    complaints
+                        .push(Complaint { code: "DIPV1029", what: format!("the value map lists {from:?} twice") });
+                }
                 Inserted::Misfit => {
-                    complaints.push(format!("the value map lists {from:?}, which {} never holds", describe(source)));
+                    let what = format!("the value map lists {from:?}, which {} never holds", describe(source));
+                    complaints.push(Complaint::misfit(what));
                 }
             }
         }
@@ -241,7 +284,8 @@ impl ValueTable {
         };
         match found.or(self.default.as_ref()) {
             Some(to) => Ok(to.clone()),
-            None if self.passes_unlisted => Ok(value),
+            None if self.passes_unlisted || self.unmatched == Unmatched::Keep => Ok(value),
+            None if self.unmatched == Unmatched::Clear => Ok(Value::Null),
             None => {
                 let what = format!("the value map of {} does not list the value", target.name);
                 Err(Fault::new(Code::ValueNotMapped, what).column(&target.name))
@@ -309,8 +353,8 @@ mod tests {
         value: Value,
     ) -> Result<Value, Code> {
         let mut complaints = Vec::new();
-        let steps = Steps::compile(transforms, way, Some(source), target, &mut complaints);
-        assert_eq!(complaints, Vec::<String>::new());
+        let steps = Steps::compile(transforms, way, Some(source), target, Unmatched::Fail, &mut complaints);
+        assert_eq!(complaints, []);
         steps.apply(value, target).map_err(|fault| fault.code)
     }
 
@@ -393,9 +437,38 @@ mod tests {
         ];
         for (transform, source, target, wanted) in cases {
             let mut complaints = Vec::new();
-            Steps::compile(&[transform], SystemKind::Dataverse, Some(source), target, &mut complaints);
+            let way = SystemKind::Dataverse;
+            Steps::compile(&[transform], way, Some(source), target, Unmatched::Fail, &mut complaints);
             assert_eq!(complaints.len(), 1, "{complaints:?}");
-            assert!(complaints[0].starts_with(wanted), "{complaints:?}");
+            assert!(complaints[0].what.starts_with(wanted), "{complaints:?}");
+            let wanted = if wanted.ends_with("twice") { "DIPV1029" } else { "DIPV1030" };
+            assert_eq!(complaints[0].code, wanted);
+        }
+    }
+
+    #[test]
+    fn what_a_value_map_does_not_list_follows_the_setting() {
+        let (text, number) = (Column::new("f", Kind::Text), Column::new("d", Kind::Int64));
+        let cases = [
+            (Unmatched::Fail, pairs(&[("a", "x")]), &text, Err(Code::ValueNotMapped)),
+            (Unmatched::Keep, pairs(&[("a", "x")]), &text, Ok(Value::text("z"))),
+            // Whether it fits is for the column to say.
+            (Unmatched::Keep, pairs(&[("a", "1")]), &number, Ok(Value::text("z"))),
+            (Unmatched::Clear, pairs(&[("a", "x")]), &text, Ok(Value::Null)),
+            (Unmatched::Fail, with_default(pairs(&[("a", "x")]), "y"), &text, Ok(Value::text("y"))),
+            (Unmatched::Clear, with_default(pairs(&[("a", "x")]), "y"), &text, Ok(Value::text("y"))),
+        ];
+        for (unmatched, transform, target, wanted) in cases {
+            let place = format!("{unmatched:?} {transform:?}");
+            let mut complaints = Vec::new();
+            let way = SystemKind::Dataverse;
+            let steps = Steps::compile(&[transform], way, Some(&text), target, unmatched, &mut complaints);
+            assert_eq!(steps.apply(Value::text("z"), target).map_err(|fault| fault.code), wanted, "{place}");
+            assert_eq!(
+                steps.apply(Value::text(" A"), target).map_err(|fault| fault.code),
+                Ok(steps.apply(Value::text("a"), target).expect("listed")),
+                "{place}"
+            );
         }
     }
 

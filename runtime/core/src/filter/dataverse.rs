@@ -85,7 +85,7 @@ fn function(reader: &mut Reader, word: &str, at: usize) -> Result<Expression, Fi
         "contains" => Pattern::Contains,
         _ => {
             let message = format!("the function {word} is not known; use startswith, endswith or contains");
-            return Err(FilterError { at, message });
+            return Err(FilterError { column: None, at, message });
         }
     };
     reader.at += 1;
@@ -149,6 +149,7 @@ fn literal(reader: &mut Reader) -> Result<Literal, FilterError> {
             .or_else(|| Uuid::parse_str(&word).ok().map(Literal::Guid)),
     };
     literal.ok_or_else(|| FilterError {
+        column: None,
         at,
         message: if word.is_empty() {
             "a value was expected".to_owned()
@@ -174,5 +175,5 @@ fn quoted(reader: &mut Reader) -> Result<String, FilterError> {
             return Ok(text);
         }
     }
-    Err(FilterError { at: start, message: "the text has no closing quote".to_owned() })
+    Err(FilterError { column: None, at: start, message: "the text has no closing quote".to_owned() })
 }

@@ -105,7 +105,7 @@ fn comparison(reader: &mut Reader) -> Result<Expression, FilterError> {
     }
     reader.at = symbol_at;
     if reader.peek() == Some('(') {
-        return Err(FilterError { at, message: no_functions(&column.name) });
+        return Err(FilterError { column: None, at, message: no_functions(&column.name) });
     }
     reader.error("a comparison was expected: ==, !=, <, <=, >, >=, like, or a colon and a range")
 }
@@ -130,12 +130,16 @@ fn literal(reader: &mut Reader) -> Result<Literal, FilterError> {
                 return Ok(Literal::Member { enumeration: word, symbol });
             }
             if reader.peek() == Some('(') {
-                return Err(FilterError { at, message: no_functions(&word) });
+                return Err(FilterError { column: None, at, message: no_functions(&word) });
             }
             match word.to_ascii_lowercase().as_str() {
                 "true" => Ok(Literal::Boolean(true)),
                 "false" => Ok(Literal::Boolean(false)),
-                _ => Err(FilterError { at, message: format!("{word} is not a value; put a text in quotes") }),
+                _ => Err(FilterError {
+                    column: None,
+                    at,
+                    message: format!("{word} is not a value; put a text in quotes"),
+                }),
             }
         }
         Some(c) => reader.error(format!("a value was expected, not {c:?}")),
@@ -162,7 +166,7 @@ pub(super) fn quoted(reader: &mut Reader) -> Result<String, FilterError> {
             _ => text.push(c),
         }
     }
-    Err(FilterError { at: start, message: "the text has no closing quote".to_owned() })
+    Err(FilterError { column: None, at: start, message: "the text has no closing quote".to_owned() })
 }
 
 /// `12`, `-1.5`, a date as `23\06\2021`, or a point in time as `2021-06-23T08:00:00`.
@@ -174,8 +178,11 @@ fn number_or_date(reader: &mut Reader) -> Result<Literal, FilterError> {
     } else {
         number(&word).or_else(|| value::parse_timestamp(&word).map(Literal::Instant))
     };
-    literal
-        .ok_or_else(|| FilterError { at, message: format!("{word} is neither a number nor a date like 23\\06\\2021") })
+    literal.ok_or_else(|| FilterError {
+        column: None,
+        at,
+        message: format!("{word} is neither a number nor a date like 23\\06\\2021"),
+    })
 }
 
 fn number(word: &str) -> Option<Literal> {

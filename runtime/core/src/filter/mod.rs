@@ -122,6 +122,8 @@ pub struct FilterError {
     /// The character, counted from 0.
     pub at: usize,
     pub message: String,
+    /// Index of the column whose kind is the reason.
+    pub column: Option<usize>,
 }
 
 impl fmt::Display for FilterError {
@@ -289,7 +291,7 @@ fn bind(expression: &Expression, schema: &Schema, columns: &mut Vec<usize>) -> R
             let kind = schema.column(index).kind;
             if !matches!(kind, Kind::Text | Kind::Json | Kind::Choice | Kind::MultiChoice) {
                 let message = format!("{} is a {kind:?} and has no text to search", column.name);
-                return Err(FilterError { at: column.at.0, message });
+                return Err(FilterError { column: Some(index), at: column.at.0, message });
             }
             let test = Test::new(pattern);
             let null = schema.system == SystemKind::Finops && test.matches("");
@@ -297,7 +299,11 @@ fn bind(expression: &Expression, schema: &Schema, columns: &mut Vec<usize>) -> R
         }
         Expression::Compare { column, comparison, literal, literal_at } => {
             let index = find(column, schema, columns)?;
-            compare(schema, index, *comparison, literal).map_err(|message| FilterError { at: literal_at.0, message })?
+            compare(schema, index, *comparison, literal).map_err(|message| FilterError {
+                column: Some(index),
+                at: literal_at.0,
+                message,
+            })?
         }
     })
 }
@@ -311,6 +317,7 @@ fn find(name: &ColumnName, schema: &Schema, columns: &mut Vec<usize>) -> Result<
     let bare = name.name.strip_prefix('_').and_then(|name| name.strip_suffix("_value"));
     let index = schema.index_of(&name.name).or_else(|| bare.and_then(|bare| schema.index_of(bare)));
     let index = index.ok_or_else(|| FilterError {
+        column: None,
         at: name.at.0,
         message: format!("{} has no column {}", schema.table, name.name),
     })?;
@@ -381,7 +388,9 @@ fn operand(column: &Column, literal: &Literal) -> Result<Operand, String> {
             Operand::Number(*number)
         }
         (Kind::Int64 | Kind::Decimal | Kind::Money | Kind::Float64, Literal::Text(written)) => {
-            Operand::Number(convert::parse_decimal(written).ok_or_else(misfit)?)
+            // An option of Dataverse may be meant by its label.
+            let labelled = || convert::option_named(column, written.trim()).map(|(_, number)| Decimal::from(*number));
+            Operand::Number(convert::parse_decimal(written).or_else(labelled).ok_or_else(misfit)?)
         }
         (Kind::Boolean, Literal::Boolean(value)) => Operand::Boolean(*value),
         (Kind::Boolean, Literal::Text(written) | Literal::Member { symbol: written, .. }) => {
@@ -522,7 +531,7 @@ impl Reader {
     }
 
     fn error<T>(&self, message: impl Into<String>) -> Result<T, FilterError> {
-        Err(FilterError { at: self.at, message: message.into() })
+        Err(FilterError { column: None, at: self.at, message: message.into() })
     }
 
     fn skip_blanks(&mut self) {

@@ -97,7 +97,7 @@ fn end(reader: &mut Reader) -> Result<End, FilterError> {
         reader.at += 1;
     }
     if reader.peek() == Some('(') && !word.is_empty() {
-        return Err(FilterError { at, message: super::finops::no_functions(&word) });
+        return Err(FilterError { column: None, at, message: super::finops::no_functions(&word) });
     }
     if word.is_empty() {
         return reader.error("a value of the range was expected");
@@ -107,6 +107,6 @@ fn end(reader: &mut Reader) -> Result<End, FilterError> {
     }
     match date(&word) {
         Some(micros) => Ok(End { value: Literal::Instant(micros), at, quoted: false }),
-        None => Err(FilterError { at, message: format!("{word} is not a date like 23\\06\\2021") }),
+        None => Err(FilterError { column: None, at, message: format!("{word} is not a date like 23\\06\\2021") }),
     }
 }

@@ -241,9 +241,12 @@ pub struct Problem {
     /// What a person does about it.
     pub remedy: String,
     pub severity: Severity,
-    /// The code that Dual-write gives the same problem (reference 5.1).
+    /// The code that Dual-write gives the same problem (reference 5.1); see [`checks`](crate::plan::checks).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub foreign_code: Option<&'static str>,
+    /// The text that is wrong, and under it a line whose caret points at the character.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub excerpt: Option<String>,
 }
 
 impl Problem {
@@ -255,12 +258,30 @@ impl Problem {
             remedy: remedy.into(),
             severity: Severity::Error,
             foreign_code: None,
+            excerpt: None,
         }
+    }
+
+    /// A filter that cannot be read.
+    #[must_use]
+    pub fn of_filter(system: crate::SystemKind, text: &str, error: &crate::filter::FilterError) -> Self {
+        let code = match system {
+            crate::SystemKind::Dataverse => "DIPV1012",
+            crate::SystemKind::Finops => "HC900",
+        };
+        let problem = Self::error(format!("filter on {system}"), error.to_string(), "correct the filter").foreign(code);
+        Self { excerpt: Some(error.pointed(text)), ..problem }
     }
 
     #[must_use]
     pub fn notice(place: impl Into<String>, message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { severity: Severity::Notice, ..Self::error(place, message, remedy) }
+    }
+
+    /// The same, but nothing that keeps the map from running.
+    #[must_use]
+    pub fn noticed(self) -> Self {
+        Self { severity: Severity::Notice, ..self }
     }
 
     #[must_use]

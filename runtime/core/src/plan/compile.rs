@@ -13,7 +13,7 @@ use crate::filter::Filter;
 use crate::lookup::{LookupSlot, NameSlot, NameTarget, PartSource, SlotKey, SlotPart};
 use crate::mapping::{FieldDirection, FieldMapping, Problem, Reference, Severity, Transform};
 use crate::schema::{Column, Schema};
-use crate::transform::{Steps, ambiguous_values};
+use crate::transform::{Complaint, Steps, ambiguous_values};
 use crate::value::Kind;
 
 /// The key column of `cdm_company`, by which every company is known (reference 1.9).
@@ -93,11 +93,18 @@ impl<'a> Compiler<'a> {
         self.problems.push(Problem::error(place, message, remedy).foreign(code));
     }
 
+    fn notice(&mut self, place: &str, code: &'static str, message: impl Into<String>, remedy: impl Into<String>) {
+        self.problems.push(Problem::notice(place, message, remedy).foreign(code));
+    }
+
     fn plan(&mut self) -> Option<MapPlan> {
         let PlanInput { leg, finops, dataverse, .. } = self.input;
         let rows = leg.fields.iter().filter_map(|mapping| self.row(mapping)).collect::<Vec<_>>();
         let key = self.key(&rows);
+        self.check_key_size(&key);
         let company = self.company(&rows);
+        self.check_company_is_stamped(&rows);
+        self.check_flows();
         let finops_filter = self.filter(SystemKind::Finops, finops, &leg.finops_filter);
         let dataverse_filter = self.filter(SystemKind::Dataverse, dataverse, &leg.dataverse_filter);
         self.check_key(&key, &rows);
@@ -377,6 +384,69 @@ impl<'a> Compiler<'a> {
         false
     }
 
+    /// The limits of a key of Dataverse (Microsoft Learn, "Define alternate keys for a table"), and whether it has one.
+    fn check_key_size(&mut self, key: &[(KeyField, End)]) {
+        const COLUMNS_MAX: usize = 16;
+        const BYTES_MAX: u32 = 900;
+        let dataverse = self.input.dataverse;
+        let mut columns = Vec::<&Column>::new();
+        for path in self.input.integration_key {
+            let first = path.split('.').next().unwrap_or(path);
+            if let Some(column) = dataverse.index_of(first).map(|index| dataverse.column(index))
+                && !columns.iter().any(|own| own.name == column.name)
+            {
+                columns.push(column);
+            }
+        }
+        if columns.len() > COLUMNS_MAX {
+            let what = format!("the key has {} columns, and Dataverse takes {COLUMNS_MAX}", columns.len());
+            self.error("integration key", "DIPV1003", what, "identify a row by fewer columns");
+        }
+        // Two bytes a character, 16 for a reference or a number, as the index stores them.
+        let bytes_of = |column: &&Column| match column.kind {
+            Kind::Text => column.length_max.map(|length| length * 2),
+            _ => Some(16),
+        };
+        let bytes = columns.iter().map(bytes_of).sum::<Option<u32>>();
+        if let Some(bytes) = bytes.filter(|bytes| *bytes > BYTES_MAX) {
+            let what = format!("the key may be {bytes} bytes long, and an alternate key takes {BYTES_MAX}");
+            self.notice("alternate key", "DIPV1003", what, "shorten the text columns of the key on Dataverse");
+        }
+        let names = columns.iter().map(|column| &column.name).collect::<BTreeSet<_>>();
+        let enforced = dataverse.alternate_keys.iter().any(|own| own.columns.iter().collect::<BTreeSet<_>>() == names);
+        if !enforced && !key.is_empty() && !columns.iter().any(|column| column.kind == Kind::Guid) {
+            let what = format!("no alternate key of {} has the columns of the integration key", dataverse.table);
+            let remedy = "define one: Dataverse then refuses a second row with the same key, and finds rows faster";
+            self.notice("alternate key", "DIPV1003", what, remedy);
+        }
+    }
+
+    /// The company of a row is written for it, from `dataAreaId`; a row of the map must not write it too.
+    fn check_company_is_stamped(&mut self, rows: &[Row<'_>]) {
+        let paths =
+            self.input.integration_key.iter().filter(|path| names_company(path) && path.matches('.').count() == 1);
+        for path in paths {
+            for row in rows.iter().filter(|row| row.is_path(path)) {
+                let what = "the company is part of the key and never a mapped field";
+                self.error(&row.place, "DIPV1026", what, "delete the row; the company is stamped from dataAreaId");
+            }
+        }
+    }
+
+    /// What the map as a whole does not do.
+    fn check_flows(&mut self) {
+        let goes_to = |target| self.input.leg.fields.iter().any(|mapping| mapping.direction.goes_to(target));
+        if goes_to(SystemKind::Finops) && self.input.dataverse.versioned == Some(false) {
+            let what = format!("{} has no versionnumber, so its changes cannot be found", self.input.dataverse.table);
+            let remedy = "use a standard table: virtual and elastic tables cannot be read for changes";
+            self.error("table", "DIPV1019", what, remedy);
+        }
+        if !goes_to(SystemKind::Dataverse) {
+            let what = "no field goes to Dataverse, so changes on F&O go nowhere";
+            self.notice("fields", "HC500", what, "nothing, if the map is to run one way only");
+        }
+    }
+
     fn company(&mut self, rows: &[Row<'_>]) -> Company {
         let PlanInput { finops, dataverse, integration_key, .. } = self.input;
         let paths = integration_key.iter().filter(|path| Self::is_company_path(rows, path)).collect::<Vec<_>>();
@@ -404,7 +474,8 @@ impl<'a> Compiler<'a> {
         };
         let on_dataverse = own.is_some() || !paths.is_empty();
         let on_finops = finops.company.is_some();
-        if on_dataverse != on_finops {
+        // Without a key nothing says whether the Dataverse table belongs to companies.
+        if on_dataverse != on_finops && !integration_key.is_empty() {
             let (specific, global) =
                 if on_finops { (&finops.table, &dataverse.table) } else { (&dataverse.table, &finops.table) };
             let what = format!("{specific} belongs to companies, {global} does not");
@@ -428,12 +499,10 @@ impl<'a> Compiler<'a> {
     }
 
     fn filter(&mut self, system: SystemKind, schema: &Schema, text: &str) -> Filter {
-        Filter::read(system, text, schema).unwrap_or_else(|error| {
-            let problem = Problem::error(format!("filter on {system}"), error.to_string(), "correct the filter");
-            self.problems.push(match system {
-                SystemKind::Dataverse => problem.foreign("DIPV1012"),
-                SystemKind::Finops => problem,
-            });
+        Filter::read_with(system, text, schema, self.input.settings.finops_nulls).unwrap_or_else(|error| {
+            let problem = Problem::of_filter(system, text, &error);
+            let inferred = error.column.is_some_and(|index| schema.column(index).inferred);
+            self.problems.push(if inferred { problem.noticed() } else { problem });
             Filter::default()
         })
     }
@@ -452,17 +521,25 @@ impl<'a> Compiler<'a> {
         let transforms = &row.mapping.transforms;
         let maps = transforms.iter().any(|transform| matches!(transform, Transform::ValueMap { .. }));
         let mut complaints = Vec::new();
-        let steps = Steps::compile(transforms, target, source, column, &mut complaints);
-        for complaint in complaints {
-            self.error(&row.place, "DIPV1030", complaint, "correct the transform");
+        let unmatched = self.input.settings.unmatched;
+        let steps = Steps::compile(transforms, target, source, column, unmatched, &mut complaints);
+        let inferred = column.inferred || source.is_some_and(|source| source.inferred);
+        let mut add = |code: &'static str, what: String, remedy: &str| {
+            let problem = Problem::error(&row.place, what, remedy).foreign(code);
+            self.problems.push(if inferred && code == "DIPV1030" { problem.noticed() } else { problem });
+        };
+        for Complaint { code, what } in complaints {
+            add(code, what, "correct the transform");
         }
         if let Some(source) = source
             && !maps
             && !convert::is_compatible(source.kind, column.kind)
         {
             let what = format!("{} is a {:?} and {} is a {:?}", source.name, source.kind, column.name, column.kind);
-            self.error(&row.place, "DIPV1030", what, "map columns of matching types, or add a value map");
-            return None;
+            add("DIPV1030", what, "map columns of matching types, or add a value map");
+            if !inferred {
+                return None;
+            }
         }
         let dotted = row.mapping.dataverse.as_ref().map(ToString::to_string);
         let in_key = dotted
@@ -478,10 +555,11 @@ impl<'a> Compiler<'a> {
         })
     }
 
-    fn check_source(&mut self, row: &Row<'_>, has_source: bool) -> bool {
+    fn check_source(&mut self, row: &Row<'_>, has_source: bool, target: &Column) -> bool {
         let has_default = row.mapping.transforms.iter().any(|transform| matches!(transform, Transform::Default { .. }));
         if !has_source && !has_default {
-            self.error(&row.place, "DIPV1021", "there is neither a source column nor a default", "add a Default");
+            let code = if target.required { "DIPV1031" } else { "DIPV1021" };
+            self.error(&row.place, code, "there is neither a source column nor a default", "add a Default");
         }
         has_source || has_default
     }
@@ -538,10 +616,10 @@ impl<'a> Compiler<'a> {
                 );
                 continue;
             };
-            if !self.check_source(row, row.finops.is_some()) {
+            let own = dataverse.column(end.column);
+            if !self.check_source(row, row.finops.is_some(), own) {
                 continue;
             }
-            let own = dataverse.column(end.column);
             self.check_writable(row, own, SystemKind::Dataverse);
             self.check_injective(row);
             let source = row.finops.map(|index| finops.column(index));
@@ -751,6 +829,10 @@ impl<'a> Compiler<'a> {
             }
             return by_alternate_key.or_else(|| slot_key(&paths)).map(|key| (key, false));
         };
+        if by_alternate_key.is_none() && self.input.integration_key.is_empty() {
+            // Whether the own company is there to fill the gap is not known either, and the missing key was told.
+            return None;
+        }
         if by_alternate_key.is_none() {
             let missing = key.iter().filter(|path| part(path).is_none()).map(String::as_str).collect::<Vec<_>>();
             let what = format!("the key of {set} is not covered: {} is missing", missing.join(", "));
@@ -784,11 +866,20 @@ impl<'a> Compiler<'a> {
                 self.error(&row.place, "DIPV1024", "there is no column on F&O", "name it, or turn the row around");
                 continue;
             };
-            if !self.check_source(row, row.dataverse.is_some()) {
+            let column = finops.column(index);
+            if !self.check_source(row, row.dataverse.is_some(), column) {
                 continue;
             }
-            let column = finops.column(index);
             self.check_writable(row, column, SystemKind::Finops);
+            if let Some(end) = &row.dataverse
+                && end.targets.is_empty()
+                && dataverse.column(end.column).kind == Kind::Lookup
+                && column.kind != Kind::Guid
+            {
+                let what = format!("{} is a lookup, and no key column is named", dataverse.column(end.column).name);
+                self.error(&row.place, "DIPV1028", what, "write lookup.key, naming the key column of the other table");
+                continue;
+            }
             if row.mapping.direction == FieldDirection::ToFinops {
                 self.check_injective(row);
             }
@@ -897,7 +988,7 @@ impl<'a> Compiler<'a> {
                 address.push((Arc::clone(name), AddressSource::Company));
             } else if let Some(position) = targets.iter().position(|&target| target == index) {
                 address.push((Arc::clone(name), AddressSource::Written(position)));
-            } else {
+            } else if !self.input.integration_key.is_empty() {
                 let what = format!("the key column {name} of {} is not written", finops.table);
                 self.error("integration key", "DIPV1014", what, "map the key column to F&O, or map one way only");
             }
@@ -920,9 +1011,9 @@ impl<'a> Compiler<'a> {
             let what = format!("{} requires the column, and no row gives it a value", schema.system);
             let remedy = "map it, or add a row from none with a Default";
             self.problems.push(match schema.system {
-                SystemKind::Finops => Problem::error(place, what, remedy).foreign("DIPV1031"),
+                SystemKind::Finops => Problem::error(place, what, remedy).foreign("DIPV1010"),
                 // Dataverse calls columns required that it numbers or presets itself, and does not say which.
-                SystemKind::Dataverse => Problem::notice(place, what, remedy).foreign("DIPV1031"),
+                SystemKind::Dataverse => Problem::notice(place, what, remedy).foreign("DIPV1010"),
             });
         }
     }

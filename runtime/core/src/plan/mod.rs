@@ -5,6 +5,7 @@
 //! plan was compiled against. Knows no wire, no store and no plugin: plugins see the fields between
 //! [`Flow::project`] and [`Flow::finish`].
 
+pub mod checks;
 mod compile;
 
 use std::sync::Arc;
@@ -14,11 +15,11 @@ use uuid::Uuid;
 use crate::change::{RowKey, SystemKind};
 use crate::convert;
 use crate::error::{Code, Fault};
-use crate::filter::Filter;
-use crate::lookup::{LookupKey, LookupNames, LookupSlot, NameSlot, PartSource, SlotKey};
+use crate::filter::{Filter, Nulls, RemoteQuery};
+use crate::lookup::{LookupKey, LookupNames, LookupSlot, NameSlot, PartSource, SlotKey, SlotPart};
 use crate::mapping::{Leg, Problem};
 use crate::schema::{Column, Schema};
-use crate::transform::Steps;
+use crate::transform::{Steps, Unmatched};
 use crate::value::{self, Kind, Value};
 
 pub use compile::compile;
@@ -35,6 +36,15 @@ pub struct PlanInput<'a> {
     pub tables: &'a dyn Fn(&str) -> Option<Arc<Schema>>,
     /// The integration key of the map that writes that entity set, if any.
     pub key_of_set: &'a dyn Fn(&str) -> Option<Vec<String>>,
+    pub settings: PlanSettings,
+}
+
+/// What a map leaves open, and the configuration decides. The defaults are what Dual-write does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PlanSettings {
+    pub unmatched: Unmatched,
+    /// What a missing value means to the filter on F&O.
+    pub finops_nulls: Nulls,
 }
 
 /// A leg, compiled.
@@ -221,6 +231,18 @@ impl Flow {
         self.filter.matches(row)
     }
 
+    /// The filter of the source side as a query of that system; `source` is the schema the plan was compiled against.
+    #[must_use]
+    pub fn remote_filter(&self, source: &Schema) -> Option<RemoteQuery> {
+        self.filter.remote(source)
+    }
+
+    /// Whether the filter of the source side takes every row.
+    #[must_use]
+    pub const fn takes_everything(&self) -> bool {
+        self.filter.takes_everything()
+    }
+
     /// The company of a source row in lower case. `None` for a global table, and for a row that names none.
     pub fn company(&self, row: &[Value], names: &dyn LookupNames) -> Option<String> {
         let value = match self.company? {
@@ -265,9 +287,15 @@ impl Flow {
     /// One value per field, built-in transforms applied, in the kind of the field's column. References are still
     /// natural keys. What the source does not say stays absent.
     pub fn project(&self, row: &[Value], names: &dyn LookupNames) -> Result<Vec<Value>, Fault> {
-        self.fields.iter().map(|field| self.project_field(field, row, names)).collect()
+        // Collecting into a result would grow the list step by step.
+        let mut values = Vec::with_capacity(self.fields.len());
+        for field in &self.fields {
+            values.push(self.project_field(field, row, names)?);
+        }
+        Ok(values)
     }
 
+    #[inline]
     fn project_field(&self, field: &FlowField, row: &[Value], names: &dyn LookupNames) -> Result<Value, Fault> {
         let mut value = self.read(field.read, row, names, &field.column.name)?;
         if self.target == SystemKind::Dataverse
@@ -275,7 +303,10 @@ impl Flow {
         {
             value = convert::from_finops(value);
         }
-        convert::coerce(field.steps.apply(value, &field.column)?, &field.column)
+        if !field.steps.is_empty() {
+            value = field.steps.apply(value, &field.column)?;
+        }
+        coerced(value, &field.column)
     }
 
     fn read(&self, read: Read, row: &[Value], names: &dyn LookupNames, column: &str) -> Result<Value, Fault> {
@@ -332,7 +363,7 @@ impl Flow {
                     if value.is_absent() {
                         return Ok(Reference::Unsaid);
                     }
-                    convert::coerce(value, &self.fields[field].column)?
+                    coerced(value, &self.fields[field].column)?
                 }
                 PartSource::Company => match company {
                     Some(company) => Value::text(company),
@@ -347,29 +378,39 @@ impl Flow {
             }
             values.push(value);
         }
-        let mut own_company = None;
-        let mut parts = Vec::with_capacity(values.len());
-        for (part, value) in key.parts.iter().zip(&values) {
-            if part.is_company {
-                own_company = value.as_text();
-            } else {
-                let column = match part.source {
-                    PartSource::Field(field) => Some(&self.fields[field].column),
-                    PartSource::Company => None,
-                };
-                parts.push(match column {
-                    Some(column) => key_value(value.clone(), column)?,
-                    None => value.clone(),
-                });
+        // One value and perhaps the company: the usual case needs no list of its own.
+        let row_key = match (key.parts.as_slice(), values.as_slice()) {
+            ([part], [value]) if !part.is_company => RowKey::new(None, &[self.part_value(part, value)?]),
+            ([part, company], [value, code]) if company.is_company && !part.is_company => {
+                RowKey::new(code.as_text(), &[self.part_value(part, value)?])
             }
-        }
+            _ => {
+                let mut own_company = None;
+                let mut parts = Vec::with_capacity(values.len());
+                for (part, value) in key.parts.iter().zip(&values) {
+                    if part.is_company {
+                        own_company = value.as_text();
+                    } else {
+                        parts.push(self.part_value(part, value)?);
+                    }
+                }
+                RowKey::new(own_company, &parts)
+            }
+        };
         Ok(Reference::Key(LookupKey {
             slot,
             set: Arc::clone(set),
-            key: RowKey::new(own_company, &parts),
+            key: row_key,
             columns: Arc::clone(&key.columns),
             values,
         }))
+    }
+
+    fn part_value(&self, part: &SlotPart, value: &Value) -> Result<Value, Fault> {
+        match part.source {
+            PartSource::Field(field) => key_value(value.clone(), &self.fields[field].column),
+            PartSource::Company => Ok(value.clone()),
+        }
     }
 
     /// The row behind one reference: the first table that has it.
@@ -435,7 +476,7 @@ impl Flow {
                 let mut own = own.iter().filter_map(|&field| fields.get(field));
                 let first = own.next().cloned().unwrap_or_default();
                 let value = if is_blank(&first) { own.find(|value| !is_blank(value)).cloned() } else { None };
-                convert::coerce(value.unwrap_or(first), column)?
+                coerced(value.unwrap_or(first), column)?
             }
             WriteSource::Lookup(slot) => match self.resolve(*slot, fields, company, ids)? {
                 Resolved::Row(id, _) => Value::Guid(id),
@@ -512,6 +553,21 @@ enum Resolved {
     Row(Uuid, Arc<str>),
     Nothing,
     Unsaid,
+}
+
+/// [`convert::coerce`], with a short way for values that are what the column takes.
+#[inline]
+fn coerced(value: Value, column: &Column) -> Result<Value, Fault> {
+    match (&value, column.kind) {
+        (Value::Absent | Value::Null, _)
+        | (Value::Text(_), Kind::Text)
+        | (Value::Int(_), Kind::Int64)
+        | (Value::Boolean(_), Kind::Boolean)
+        | (Value::Date(_), Kind::Date)
+        | (Value::Timestamp(_), Kind::Timestamp)
+        | (Value::Guid(_), Kind::Guid | Kind::Lookup) => Ok(value),
+        _ => convert::coerce(value, column),
+    }
 }
 
 fn is_blank(value: &Value) -> bool {

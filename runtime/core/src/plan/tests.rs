@@ -8,6 +8,8 @@ use crate::mapping::{DataversePath, FieldDirection, FieldMapping, Severity, Tran
 use crate::schema::{AlternateKey, Lookup, LookupTarget};
 use crate::value::{parse_date, parse_timestamp};
 
+mod kinds;
+
 // A small world of both systems.
 
 /// A column as `name kind flag…`: `!` required, `#n` length, `/n` scale, `ro` read only, `>set,set` lookup, `a:1,b:2` options.
@@ -19,6 +21,8 @@ fn column(text: &str) -> Column {
         "int" => Kind::Int64,
         "decimal" => Kind::Decimal,
         "money" => Kind::Money,
+        "float" => Kind::Float64,
+        "multi" => Kind::MultiChoice,
         "bool" => Kind::Boolean,
         "time" => Kind::Timestamp,
         "date" => Kind::Date,
@@ -278,6 +282,7 @@ fn compile_leg(leg: &Leg, key: &[String]) -> Result<World, Vec<Problem>> {
         integration_key: key,
         tables: &dataverse,
         key_of_set: &integration_key,
+        settings: PlanSettings::default(),
     })?;
     Ok(World { plan, finops, dataverse: table })
 }
@@ -856,6 +861,7 @@ fn a_plan_knows_the_columns_it_touches_and_compiles_against_only_those() {
         integration_key: &key,
         tables: &dataverse,
         key_of_set: &integration_key,
+        settings: PlanSettings::default(),
     })
     .expect("compiles");
     let row = World::row(&finops, "dataAreaId=usmf CustomerAccount=US-2 OnHoldStatus=All TaxGroup=y");
@@ -909,8 +915,8 @@ fn every_problem_of_a_leg_is_told() {
             "accounts",
             format!("{account} GROUPID = msdyn_customergroupid"),
             "",
-            "DIPV1027 DIPV1030",
-            "Lookup",
+            "DIPV1027 DIPV1028",
+            "no key column is named",
         ),
         (
             "CustomersV3",
@@ -950,7 +956,7 @@ fn every_problem_of_a_leg_is_told() {
             "accounts",
             format!("{account} ISONETIME >< msdyn_onholdstatus {{no:1,yes:1}}"),
             "",
-            "DIPV1029 DIPV1030",
+            "DIPV1029 DIPV1029",
             "lists \"1\" twice",
         ),
         ("CustomersV3", "accounts", format!("{account} ISONETIME >> msdyn_onholdstatus {{no:1,yes:1}}"), "", "", ""),
@@ -971,7 +977,15 @@ fn every_problem_of_a_leg_is_told() {
             "more than one",
         ),
         ("CustomersV3", "accounts", format!("{account} DATAAREAID = name"), "", "DIPV1026", "stamped"),
-        ("CustomersV3", "accounts", "CUSTOMERACCOUNT = accountnumber".to_owned(), "", "DIPV1031", "finops requires"),
+        ("CustomersV3", "accounts", "CUSTOMERACCOUNT = accountnumber".to_owned(), "", "DIPV1010", "finops requires"),
+        (
+            "CustomersV3",
+            "accounts",
+            "CUSTOMERACCOUNT = accountnumber\n MANDATORY < none".to_owned(),
+            "",
+            "DIPV1010 DIPV1031",
+            "neither a source",
+        ),
         ("CustomersV3", "accounts", format!("{account} NAME = name"), " ", "DIPV1003", "no integration key"),
         (
             "CustomersV3",
@@ -1036,6 +1050,81 @@ fn every_problem_of_a_leg_is_told() {
 }
 
 #[test]
+fn keys_keep_the_limits_of_dataverse() {
+    // How many columns of which length, whether an alternate key has them, and what is told.
+    let cases: [(usize, u32, bool, &[&str]); 5] = [
+        (2, 20, true, &[]),
+        (2, 20, false, &["no alternate key"]),
+        (16, 20, true, &[]),
+        (17, 20, true, &["17 columns"]),
+        (2, 300, true, &["1200 bytes"]),
+    ];
+    for (count, length, enforced, wanted) in cases {
+        let names = (0..count).map(|number| format!("k{number}")).collect::<Vec<_>>();
+        let columns = |names: &[String]| names.iter().map(|name| column(&format!("{name} text #{length}"))).collect();
+        let finops = Schema::new(SystemKind::Finops, "F", "F", columns(&names));
+        let mut dataverse = Schema::new(SystemKind::Dataverse, "d", "ds", columns(&names));
+        if enforced {
+            let columns = names.iter().rev().map(|name| Arc::from(name.as_str())).collect();
+            dataverse.alternate_keys.push(AlternateKey { name: Arc::from("key"), columns });
+        }
+        let fields = names.iter().map(|name| format!("{name} = {name}\n")).collect::<String>();
+        let leg = leg("F", "ds", &fields);
+        let compiled = compile(&PlanInput {
+            leg: &leg,
+            finops: &finops,
+            dataverse: &dataverse,
+            integration_key: &names,
+            tables: &|_| None,
+            key_of_set: &|_| None,
+            settings: PlanSettings::default(),
+        });
+        assert_eq!(compiled.is_err(), count > 16);
+        let problems = compiled.map_or_else(|problems| problems, |plan| plan.notices);
+        assert_eq!(problems.len(), wanted.len(), "{problems:?}");
+        for (problem, part) in problems.iter().zip(wanted) {
+            assert!(problem.message.contains(part) && problem.foreign_code == Some("DIPV1003"), "{problem}");
+        }
+    }
+}
+
+/// What a map leaves undone as a whole, and a company that is mapped though it is stamped.
+#[test]
+fn the_map_as_a_whole_is_checked() {
+    let mut table = (*dataverse("transactioncurrencies").expect("a table")).clone();
+    let fields = |direction: &str| {
+        leg("Currencies", "transactioncurrencies", &format!("CURRENCYCODE {direction} isocurrencycode"))
+    };
+    let key = integration_key("transactioncurrencies").expect("a key");
+    for (versioned, direction, wanted) in [
+        (None, "=", &[][..]),
+        (Some(true), "=", &[]),
+        (Some(false), "=", &["DIPV1019"]),
+        (Some(false), ">", &[]),
+        (Some(true), "<", &["HC500"]),
+    ] {
+        table.versioned = versioned;
+        let (leg, finops) = (fields(direction), finops("Currencies"));
+        let compiled = compile(&PlanInput {
+            leg: &leg,
+            finops: &finops,
+            dataverse: &table,
+            integration_key: &key,
+            tables: &dataverse,
+            key_of_set: &integration_key,
+            settings: PlanSettings::default(),
+        });
+        let problems = compiled.map_or_else(|problems| problems, |plan| plan.notices);
+        let told = problems.iter().filter_map(|problem| problem.foreign_code).filter(|code| *code != "DIPV1003");
+        assert_eq!(told.filter(|code| *code != "DIPV1010").collect::<Vec<_>>(), wanted, "{versioned:?} {direction}");
+    }
+    let fields = "CUSTOMERACCOUNT = accountnumber\n MANDATORY << none (x)\n DATAAREAID > msdyn_company.cdm_companycode";
+    let problems = compile_leg(&leg("CustomersV3", "accounts", fields), &integration_key("accounts").expect("a key"));
+    let problems = problems.err().expect("the company is mapped");
+    assert!(problems.iter().any(|problem| problem.message.contains("never a mapped field")), "{problems:?}");
+}
+
+#[test]
 fn filters_are_checked_with_the_map() {
     let mut leg = leg("Currencies", "transactioncurrencies", "CURRENCYCODE = isocurrencycode");
     leg.finops_filter = "(Nowhere == 1)".to_owned();
@@ -1045,7 +1134,7 @@ fn filters_are_checked_with_the_map() {
     assert_eq!(
         told,
         [
-            "filter on finops: Currencies has no column Nowhere at character 2; correct the filter",
+            "filter on finops: Currencies has no column Nowhere at character 2 [HC900]; correct the filter",
             "filter on dataverse: a value was expected at character 19 [DIPV1012]; correct the filter",
         ]
     );

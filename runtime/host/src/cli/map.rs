@@ -8,12 +8,12 @@ use clap::{Args, Subcommand};
 use dualwright_core::SystemKind;
 use dualwright_core::filter::{parse_dataverse, parse_finops};
 use dualwright_core::mapping::{FieldMapping, Leg, Mapping, Problem, Reference, Severity, Transform};
-use dualwright_core::plan::{PlanInput, compile};
+use dualwright_core::plan::{PlanInput, PlanSettings, compile};
 use serde::Serialize;
 use serde_json::json;
 
 use super::schemas::Schemas;
-use super::{ConfigArgument, FINE, MISCONFIGURED, output, session};
+use super::{ConfigArgument, FINE, MISCONFIGURED, map_versions, output, session};
 use crate::config::{BindingConfig, Config, MappedTableConfig, TableMapConfig};
 
 #[derive(Debug, Subcommand)]
@@ -24,6 +24,16 @@ pub(super) enum MapCommand {
     List(ListArguments),
     /// One map, field by field.
     Show(ShowArguments),
+    /// Keep a map file as a version of a map.
+    Import(map_versions::ImportArguments),
+    /// Give a version out again.
+    Export(map_versions::ExportArguments),
+    /// The versions of maps, and which of them are active.
+    Versions(map_versions::VersionsArguments),
+    /// Use a version from the next start on, if nothing is wrong with it.
+    Activate(map_versions::ActivateArguments),
+    /// What two versions of a map say differently.
+    Diff(map_versions::DiffArguments),
 }
 
 const CHECK_EXAMPLES: &str = "\
@@ -94,6 +104,11 @@ pub(super) fn map(command: MapCommand) -> anyhow::Result<u8> {
         MapCommand::Check(arguments) => check(&arguments),
         MapCommand::List(arguments) => list(&arguments),
         MapCommand::Show(arguments) => show(&arguments),
+        MapCommand::Import(arguments) => map_versions::import(&arguments),
+        MapCommand::Export(arguments) => map_versions::export(&arguments),
+        MapCommand::Versions(arguments) => map_versions::versions(&arguments),
+        MapCommand::Activate(arguments) => map_versions::activate(&arguments),
+        MapCommand::Diff(arguments) => map_versions::diff(&arguments),
     }
 }
 
@@ -106,6 +121,7 @@ struct Source {
     bindings: Vec<BindingConfig>,
     /// A plugin computes its rows, so there is no map in the file.
     table_map: Option<TableMapConfig>,
+    settings: PlanSettings,
 }
 
 /// The files that are meant; `None` when the configuration could not be read, which was said then.
@@ -138,6 +154,7 @@ fn of_config(file: &Path, config: Config) -> Vec<Source> {
         integration_key: map.integration_key,
         bindings: map.bindings,
         table_map: None,
+        settings: map.settings,
     };
     let computed = |map: TableMapConfig| Source {
         file: file.to_owned(),
@@ -192,6 +209,20 @@ fn check(arguments: &CheckArguments) -> anyhow::Result<u8> {
         output::print(&checked_text(&all))?;
     }
     Ok(if ok { FINE } else { MISCONFIGURED })
+}
+
+/// The errors of one map file, as `map check` finds them.
+pub(super) fn errors_of(file: &Path, schemas: Option<&Path>) -> anyhow::Result<Vec<Problem>> {
+    let arguments = CheckArguments {
+        files: vec![file.to_owned()],
+        schemas: schemas.map(Path::to_owned),
+        key: Vec::new(),
+        config: ConfigArgument { config: PathBuf::new() },
+        json: false,
+    };
+    let all = check_all(&arguments)?.unwrap_or_default();
+    let problems = all.into_iter().flat_map(|checked| checked.problems);
+    Ok(problems.filter(|problem| problem.severity == Severity::Error).collect())
 }
 
 fn check_all(arguments: &CheckArguments) -> anyhow::Result<Option<Vec<Checked>>> {
@@ -250,11 +281,13 @@ impl Keys {
 
 /// What can be said without any table.
 fn check_shape(leg: &Leg, checked: &mut Checked) {
-    if let (false, Err(error)) = (leg.finops_filter.trim().is_empty(), parse_finops(&leg.finops_filter)) {
-        checked.problems.push(Problem::error("filter on finops", error.to_string(), "correct the filter"));
-    }
-    if let (false, Err(error)) = (leg.dataverse_filter.trim().is_empty(), parse_dataverse(&leg.dataverse_filter)) {
-        checked.problems.push(Problem::error("filter on dataverse", error.to_string(), "correct the filter"));
+    for (system, text, parsed) in [
+        (SystemKind::Finops, &leg.finops_filter, parse_finops(&leg.finops_filter)),
+        (SystemKind::Dataverse, &leg.dataverse_filter, parse_dataverse(&leg.dataverse_filter)),
+    ] {
+        if let (false, Err(error)) = (text.trim().is_empty(), parsed) {
+            checked.problems.push(Problem::of_filter(system, text, &error));
+        }
     }
     if checked.left_out.is_empty() {
         checked.left_out.push(WITHOUT_SCHEMAS.to_owned());
@@ -270,12 +303,13 @@ fn check_meaning(leg: &Leg, schemas: &Schemas, source: &Source, key: &[String], 
         .or_else(|| schemas.finops(&leg.finops_entity));
     if finops.is_none() {
         let known = schemas.finops_names.iter().map(String::as_str);
-        checked.problems.push(unknown("sourceSchema", "F&O entity", &leg.finops_entity, known));
+        checked.problems.push(unknown("sourceSchema", "F&O entity", &leg.finops_entity, known).foreign("DIPV1018"));
     }
     let dataverse = schemas.dataverse.get(&leg.dataverse_set);
     if dataverse.is_none() {
         let known = schemas.dataverse.keys().map(String::as_str);
-        checked.problems.push(unknown("destinationSchema", "Dataverse table", &leg.dataverse_set, known));
+        let problem = unknown("destinationSchema", "Dataverse table", &leg.dataverse_set, known);
+        checked.problems.push(problem.foreign("DIPV1020"));
     }
     let (Some(finops), Some(dataverse)) = (finops, dataverse) else {
         checked.left_out.push("the columns: both tables have to be known first".to_owned());
@@ -292,6 +326,7 @@ fn check_meaning(leg: &Leg, schemas: &Schemas, source: &Source, key: &[String], 
         integration_key: key,
         tables: &|set| schemas.dataverse.get(set).map(Arc::clone),
         key_of_set: &|set| keys.0.get(set).cloned(),
+        settings: source.settings,
     };
     let mut problems = match compile(&input) {
         Ok(plan) => plan.notices,
@@ -334,6 +369,9 @@ fn checked_text(all: &[Checked]) -> String {
                 Severity::Notice => "notice",
             };
             text.push_str(&format!("       {kind}: {problem}\n"));
+            for line in problem.excerpt.iter().flat_map(|excerpt| excerpt.lines()) {
+                text.push_str(&format!("           {line}\n"));
+            }
         }
         for what in &checked.left_out {
             *left_out.entry(what).or_default() += 1;

@@ -2,11 +2,13 @@
 //!
 //! Owns arguments, exit codes and what is printed; decides nothing about records.
 
+mod advise;
 mod compare;
 mod config;
 mod demo;
 mod emulate;
 mod map;
+mod map_versions;
 mod output;
 mod plugin;
 mod plugin_rows;
@@ -56,9 +58,11 @@ enum Command {
     Emulate(Box<emulate::EmulateArguments>),
     /// What is behind, what failed, and what was done.
     Status(status::StatusArguments),
-    /// Read and check table maps.
+    /// Read, check and keep table maps.
     #[command(subcommand)]
     Map(map::MapCommand),
+    /// Say whether a live link serves the purpose, and what will hurt.
+    Advise(advise::AdviseArguments),
     /// Look into a plugin, or call it on rows of yours.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
@@ -113,6 +117,7 @@ pub fn main() -> ExitCode {
             Command::Status(arguments) => status::status(arguments).await,
             Command::Config(command) => config::config(&command),
             Command::Map(command) => map::map(command),
+            Command::Advise(arguments) => advise::advise(&arguments),
             Command::Plugin(command) => plugin::plugin(command),
             Command::Compare(arguments) => compare::compare(arguments).await,
             Command::Retry(arguments) => retry::retry(arguments).await,

@@ -22,7 +22,11 @@ Configuration (TOML; paths are relative to the file):
             finops.url, dataverse.url, and for each .auth = { token_url, client_id,
             client_secret = { env = \"NAME\" }, scope } and .ca_file = \"ca.pem\"
   [[plugin]]      name, file, sha256
-  [[map]]         slug, file (msdyn_mapping JSON), integration_key = [\"…\"], finops_collection
+  [[map]]         slug, file (msdyn_mapping JSON) or version = \"active\" (see `map import`),
+                  integration_key = [\"…\"], finops_collection, companies = [\"usmf\"],
+                  unmatched = \"fail\" | \"keep\" | \"clear\",
+                  leaving_filter = \"keep\" | \"delete\" | \"detach\",
+                  finops_nulls = \"empty-value\" | \"unknown\"
                   or, computed by a plugin: slug, finops_collection,
                   table_map = { plugin, parameters = { }, on_fault = \"set-aside\" | \"fail\" }
   [[map.table]]   of a table_map: set, integration_key = [\"…\"]

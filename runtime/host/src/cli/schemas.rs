@@ -74,6 +74,11 @@ struct Field {
     #[serde(default)]
     options: Option<BTreeMap<String, i64>>,
     lookup: Option<FieldLookup>,
+    /// Made from the maps, not from a description of the table.
+    #[serde(default)]
+    derived: bool,
+    /// How the type was guessed.
+    type_from: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -152,7 +157,13 @@ impl Table {
             SystemKind::Dataverse => self.entity_set.as_ref().context("a Dataverse table needs its entitySet")?,
             SystemKind::Finops => self.public_collection.as_ref().unwrap_or(&self.name),
         };
-        let columns = self.fields.iter().map(|field| field.column(self.system, set_of)).collect::<Result<_, _>>()?;
+        let columns = self.fields.iter().map(|field| field.column(self.system, set_of));
+        let mut columns = columns.collect::<Result<Vec<_>, _>>()?;
+        // Every F&O entity of a company has it, whether its list of fields says so or not.
+        let lists_company = columns.iter().any(|column| column.name.eq_ignore_ascii_case("dataAreaId"));
+        if self.system == SystemKind::Finops && self.company_specific && !lists_company {
+            columns.push(Column::new("dataAreaId", Kind::Text));
+        }
         let mut schema = Schema::new(self.system, &self.name, set, columns);
         schema.primary_id = self.primary_id.as_deref().and_then(|id| schema.index_of(id));
         match self.system {
@@ -205,6 +216,7 @@ impl Field {
         column.length_max = self.max_length;
         column.scale = self.precision;
         column.required = self.required;
+        column.inferred = self.derived || self.type_from.as_deref().is_some_and(|from| from != "platform");
         column.read_only = self.read_only;
         let limit = |limit: Option<f64>| Decimal::from_scientific(&format!("{:e}", limit?)).ok();
         (column.minimum, column.maximum) = (limit(self.min), limit(self.max));

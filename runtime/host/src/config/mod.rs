@@ -3,12 +3,14 @@
 //! Owns the file's shape and its defaults. The file is read once into [`written`], raised once into [`Config`], and
 //! nothing after that checks it again. All problems are collected; unknown keys are problems.
 
+pub mod versions;
 mod written;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use dualwright_core::plan::PlanSettings;
 use dualwright_core::{Code, SystemKind};
 use reqwest::Url;
 
@@ -92,6 +94,24 @@ pub struct MapConfig {
     /// Public collection of the F&O entity.
     pub finops_collection: Option<String>,
     pub bindings: Vec<BindingConfig>,
+    pub settings: PlanSettings,
+    pub leaving_filter: LeavingFilter,
+    /// Of the link's legal entities those that the map carries, lower case; `None` for all of them.
+    pub companies: Option<BTreeSet<String>>,
+}
+
+/// What becomes of the other side's row when a row that was carried over leaves the filter of its own side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeavingFilter {
+    /// It stays as it is, and is updated again when the row comes back; deleting the row deletes it still. The
+    /// documentation of Dual-write is silent; this is what its behaviour amounts to.
+    #[default]
+    Keep,
+    /// It is deleted.
+    Delete,
+    /// It stays, and the two are no pair any more: deleting one leaves the other alone.
+    Detach,
 }
 
 /// A map whose rows a plugin computes: one F&O table, and the Dataverse tables that it becomes.

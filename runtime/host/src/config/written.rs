@@ -4,14 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dualwright_core::SystemKind;
+use dualwright_core::filter::Nulls;
+use dualwright_core::mapping::MapVersion;
+use dualwright_core::plan::PlanSettings;
+use dualwright_core::{SystemKind, Unmatched};
 use reqwest::Url;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::versions::Versions;
 use super::{
-    BindingConfig, Config as Meaning, ConfigProblem, FaultPolicy, Limits, LinkConfig, MapConfig, MappedTableConfig,
-    PluginFile, Stage, TableMapConfig, certificates, endpoint, is_slug,
+    BindingConfig, Config as Meaning, ConfigProblem, FaultPolicy, LeavingFilter, Limits, LinkConfig, MapConfig,
+    MappedTableConfig, PluginFile, Stage, TableMapConfig, certificates, endpoint, is_slug,
 };
 use crate::connect::{ClientCredentials, Endpoint};
 
@@ -148,10 +152,22 @@ struct Map {
     slug: String,
     /// The map, as Dual-write exports it (msdyn_mapping).
     file: Option<PathBuf>,
+    /// In place of a file: a version that was imported, or `active`.
+    version: Option<String>,
     /// The Dataverse columns that identify a row, as dotted paths, with the company.
     integration_key: Option<Vec<String>>,
     /// The public collection of the F&O entity, where its metadata does not say it.
     finops_collection: Option<String>,
+    /// What becomes of a value that no value map lists; fail when left out.
+    #[schemars(with = "Option<UnmatchedName>")]
+    unmatched: Option<Unmatched>,
+    /// What a missing value means to the filter on F&O; empty-value when left out.
+    #[schemars(with = "Option<NullsName>")]
+    finops_nulls: Option<Nulls>,
+    /// What becomes of the other side's row when a row leaves the filter of its side; keep when left out.
+    leaving_filter: Option<LeavingFilter>,
+    /// Of the link's legal entities those that the map carries; all of them when left out.
+    companies: Option<Vec<String>>,
     /// Plugins at this map, in their order.
     #[serde(default)]
     plugin: Vec<Binding>,
@@ -159,6 +175,25 @@ struct Map {
     /// The Dataverse tables that the plugin of `table_map` writes.
     #[serde(default)]
     table: Vec<Table>,
+}
+
+/// The names of [`Unmatched`], for the schema of the file.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case", inline)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum UnmatchedName {
+    Fail,
+    Keep,
+    Clear,
+}
+
+/// The names of [`Nulls`], for the schema of the file.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case", inline)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum NullsName {
+    EmptyValue,
+    Unknown,
 }
 
 /// Stands for file and integration key where a plugin computes the rows.
@@ -285,7 +320,10 @@ pub(super) fn raise(
         }
         match map.table_map {
             Some(_) => table_maps.extend(raise_table_map(map, &place, &mut problems)),
-            None => maps.extend(raise_map(map, &place, folder, &mut problems)),
+            None => {
+                let state = folder.join(&written.state);
+                maps.extend(raise_map(map, &place, folder, &state, &companies, &mut problems));
+            }
         }
     }
     if slugs.is_empty() {
@@ -417,10 +455,36 @@ fn raise_side(
 }
 
 /// A map with a file. `None` when something is wrong with it.
-fn raise_map(map: Map, place: &str, folder: &Path, problems: &mut Problems<'_>) -> Option<MapConfig> {
+fn raise_map(
+    map: Map,
+    place: &str,
+    folder: &Path,
+    state: &Path,
+    companies_of_link: &BTreeSet<String>,
+    problems: &mut Problems<'_>,
+) -> Option<MapConfig> {
     let bindings = map.plugin.into_iter().filter_map(|binding| raise_binding(binding, place, problems)).collect();
-    if map.file.is_none() {
-        problems.add(place, "has neither a file nor a table_map", "Name its file, or the plugin that maps its table");
+    let file = match (&map.file, &map.version) {
+        (Some(file), None) => Some(folder.join(file)),
+        (None, Some(version)) => raise_version(version, &map.slug, place, state, problems),
+        (Some(_), Some(_)) => {
+            problems.add(place, "has a file and a version", "Delete one of the two");
+            None
+        }
+        (None, None) => {
+            let remedy = "Name its file, the version that was imported, or the plugin that maps its table";
+            problems.add(place, "has neither a file nor a version nor a table_map", remedy);
+            None
+        }
+    };
+    let companies = map.companies.map(|list| list.iter().map(|name| name.to_lowercase()).collect::<BTreeSet<_>>());
+    if let Some(own) = &companies {
+        let unknown = own.difference(companies_of_link).map(String::as_str).collect::<Vec<_>>().join(", ");
+        if own.is_empty() || !unknown.is_empty() {
+            let what =
+                if own.is_empty() { "companies is empty".to_owned() } else { format!("the link has no {unknown}") };
+            problems.add(place, what, "List legal entities of the link, or leave companies out for all of them");
+        }
     }
     let integration_key = map.integration_key.unwrap_or_default();
     if integration_key.is_empty() {
@@ -431,19 +495,45 @@ fn raise_map(map: Map, place: &str, folder: &Path, problems: &mut Problems<'_>) 
     }
     Some(MapConfig {
         slug: map.slug,
-        file: folder.join(map.file?),
+        file: file?,
         integration_key,
         finops_collection: map.finops_collection,
         bindings,
+        settings: PlanSettings {
+            unmatched: map.unmatched.unwrap_or_default(),
+            finops_nulls: map.finops_nulls.unwrap_or_default(),
+        },
+        leaving_filter: map.leaving_filter.unwrap_or_default(),
+        companies,
     })
+}
+
+/// The file of an imported version. Whether it is there is seen when it is read, as with any other file.
+fn raise_version(version: &str, slug: &str, place: &str, state: &Path, problems: &mut Problems<'_>) -> Option<PathBuf> {
+    let versions = Versions::of(state, slug);
+    if version == "active" {
+        return Some(versions.active_file());
+    }
+    match version.parse::<MapVersion>() {
+        Ok(version) => Some(versions.file(version)),
+        Err(message) => {
+            problems.add(place, message, "Write version = \"active\", or a version that `map versions` lists");
+            None
+        }
+    }
 }
 
 /// A map whose rows a plugin computes. `None` when something is wrong with it.
 fn raise_table_map(map: Map, place: &str, problems: &mut Problems<'_>) -> Option<TableMapConfig> {
     for (key, is_there) in [
         ("file", map.file.is_some()),
+        ("version", map.version.is_some()),
         ("integration_key", map.integration_key.is_some()),
         ("plugin", !map.plugin.is_empty()),
+        ("unmatched", map.unmatched.is_some()),
+        ("finops_nulls", map.finops_nulls.is_some()),
+        ("leaving_filter", map.leaving_filter.is_some()),
+        ("companies", map.companies.is_some()),
     ] {
         if is_there {
             problems.add(place, format!("has a table_map, which leaves no place for {key}"), "Delete one of the two");

@@ -46,10 +46,12 @@ impl Engine {
         // Keys of the source rows, where a plugin makes the rows of the map.
         let mut sources = HashSet::new();
         let mut next: Option<String> = None;
+        let query = if map.role == Role::Ordinary { self.link.finops_query(map) } else { None };
         loop {
             let rows_max = self.link.limits.batch_rows_max;
             let table = self.table_read(index, SystemKind::Finops);
-            let page = self.link.finops.read_page(table, None, next.as_deref(), rows_max, PAGE_TIMEOUT).await?;
+            let page =
+                self.link.finops.read_page(table, query.as_deref(), next.as_deref(), rows_max, PAGE_TIMEOUT).await?;
             let set = &table.schema.set;
             let changes = page.rows.into_iter().map(|row| change(set, row.json)).collect::<Vec<_>>();
             let (rows, others): (Vec<_>, Vec<_>) = self

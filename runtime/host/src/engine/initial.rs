@@ -92,7 +92,7 @@ impl Engine {
         if position.done {
             return Ok(());
         }
-        let filter = company_filter(&self.link.companies, map);
+        let filter = self.link.finops_query(map);
         let rows_expected =
             self.link.finops.count(&map.finops.table, filter.as_deref(), PAGE_TIMEOUT).await.ok().flatten();
         self.watcher.event(Event::MapStarted { map: map.slug.clone(), rows_expected });
@@ -227,17 +227,6 @@ fn encode(position: &Position) -> String {
 
 fn lock(open: &Mutex<Open>) -> std::sync::MutexGuard<'_, Open> {
     open.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Only the companies of the link, and rows that name none: those are errors that somebody has to see.
-fn company_filter(companies: &std::collections::BTreeSet<String>, map: &LinkMap) -> Option<String> {
-    if !map.plan.company_specific {
-        return None;
-    }
-    let mut terms =
-        companies.iter().map(|company| format!("dataAreaId eq '{}'", company.replace('\'', "''"))).collect::<Vec<_>>();
-    terms.push("dataAreaId eq ''".to_owned());
-    Some(terms.join(" or "))
 }
 
 #[cfg(test)]

@@ -255,7 +255,7 @@ fn read_maps<'a>(
             problems.error(
                 &file,
                 "destinationSchema",
-                &format!("Dataverse has no table {}", leg.dataverse_set),
+                &format!("Dataverse has no table {} [DIPV1020]", leg.dataverse_set),
                 "Correct the name, or install the solution that brings the table",
             );
         }
@@ -276,7 +276,7 @@ fn read_maps<'a>(
             None => problems.error(
                 &file,
                 "sourceSchema",
-                &format!("the public collection of entity {} is not known", leg.finops_entity),
+                &format!("the public collection of entity {} is not known [DIPV1018]", leg.finops_entity),
                 "Give the map its finops_collection",
             ),
         }
@@ -495,6 +495,7 @@ fn compile(
             integration_key: &map.config.integration_key,
             tables: &|set| schemas.dataverse.get(set).cloned(),
             key_of_set: &|set| keys.get(set).cloned(),
+            settings: map.config.settings,
         })
     };
     let whole = match plan_of(finops, dataverse) {
@@ -541,6 +542,8 @@ fn compile(
         plan,
         to_dataverse,
         to_finops,
+        leaving_filter: map.config.leaving_filter,
+        companies: map.config.companies.clone(),
     };
     Some((link_map, node))
 }
@@ -771,7 +774,10 @@ impl Problems {
     pub(super) fn extend(&mut self, file: &str, found: Vec<dualwright_core::mapping::Problem>) {
         for problem in found {
             let is_error = problem.severity == Severity::Error;
-            self.add(is_error, file, &problem.place, &problem.message, &problem.remedy);
+            let code = problem.foreign_code.map(|code| format!(" [{code}]")).unwrap_or_default();
+            let excerpt = problem.excerpt.map(|excerpt| format!("\n{excerpt}\n")).unwrap_or_default();
+            let message = format!("{}{code}{excerpt}", problem.message);
+            self.add(is_error, file, &problem.place, &message, &problem.remedy);
         }
     }
 }

@@ -8,14 +8,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use dualwright_core::mapping::{DataversePath, FieldDirection, FieldMapping, Leg, Reference};
-use dualwright_core::plan::{self, MapPlan, PlanInput};
+use dualwright_core::plan::{self, MapPlan, PlanInput, PlanSettings};
 use dualwright_core::schema::{Lookup, LookupTarget};
 use dualwright_core::{Column, Kind, Schema, SystemKind};
 use dualwright_sandbox::{Access, ColumnWant, ExtensionPoint, InstallationSpec, Plugin, Sandbox};
 
 use super::order::Node;
 use super::prepare::{Problems, Schemas, called, content_columns, parts, with_ids};
-use crate::config::{Config, MappedTableConfig, TableMapConfig};
+use crate::config::{Config, LeavingFilter, MappedTableConfig, TableMapConfig};
 use crate::connect::Table;
 use crate::connect::metadata::Catalogue;
 use crate::pipeline::{LinkMap, Role, Side, TableMap, TargetColumn};
@@ -370,6 +370,7 @@ impl Context<'_> {
             integration_key,
             tables: &|set| self.schemas.dataverse.get(set).cloned(),
             key_of_set: &|set| self.keys.get(set).cloned(),
+            settings: PlanSettings::default(),
         });
         plan.map_err(|found| problems.extend(self.place, found)).ok()
     }
@@ -400,6 +401,8 @@ fn link_map(slug: String, plan: MapPlan, finops: Arc<Schema>, dataverse: Arc<Sch
         plan,
         to_dataverse: Vec::new(),
         to_finops: Vec::new(),
+        leaving_filter: LeavingFilter::Keep,
+        companies: None,
     }
 }
 

@@ -11,6 +11,7 @@ use super::budget::Budget;
 use super::link::{Link, LinkMap};
 use super::ownership::{self, Identity};
 use super::row::{RowFate, RowWork};
+use crate::config::LeavingFilter;
 use crate::connect::Address;
 use crate::store::CrossReference;
 
@@ -68,8 +69,12 @@ pub(super) async fn identify(link: &Link, work: &Work<'_>, rows: &mut [RowWork],
             continue;
         }
         if row.operation == Operation::Upsert && !flow.in_scope(&row.source) {
-            row.fate = Some(RowFate::OutOfScope);
-            continue;
+            // Whether it was carried over before is known when its key is.
+            if work.dry || map.leaving_filter == LeavingFilter::Keep {
+                row.fate = Some(RowFate::OutOfScope);
+                continue;
+            }
+            row.left_filter = true;
         }
         if map.plan.company_specific {
             match flow.company(&row.source, &names).filter(|company| !company.is_empty()) {
@@ -77,6 +82,7 @@ pub(super) async fn identify(link: &Link, work: &Work<'_>, rows: &mut [RowWork],
                     let what = format!("a row of {} names no company", map.side(work.source).table.schema.set);
                     row.called = Some(called(map, work.source, None, &row.source));
                     match row.operation {
+                        Operation::Upsert if row.left_filter => row.fate = Some(RowFate::OutOfScope),
                         Operation::Upsert => row.fail(Fault::new(Code::CompanyUnknown, what)),
                         Operation::Delete => row.fate = Some(RowFate::Gone),
                     }
@@ -84,7 +90,7 @@ pub(super) async fn identify(link: &Link, work: &Work<'_>, rows: &mut [RowWork],
                 }
                 Some(company) => {
                     let company = company.to_lowercase();
-                    if !link.companies.contains(&company) {
+                    if !link.takes_company(map, &company) {
                         row.fate = Some(RowFate::OutOfScope);
                         continue;
                     }
@@ -102,6 +108,7 @@ pub(super) async fn identify(link: &Link, work: &Work<'_>, rows: &mut [RowWork],
             Err(fault) => {
                 row.called = Some(called(map, work.source, row.company.as_deref(), &row.source));
                 match row.operation {
+                    Operation::Upsert if row.left_filter => row.fate = Some(RowFate::OutOfScope),
                     Operation::Upsert => row.fail(fault),
                     // What could not be named was never carried over.
                     Operation::Delete => row.fate = Some(RowFate::Gone),
@@ -249,9 +256,25 @@ pub(super) async fn recall(link: &Link, work: &Work<'_>, rows: &mut [RowWork], b
         for row in rows.iter_mut().filter(|row| row.is_open()) {
             let map = &link.maps[row.map];
             row.fate = known_fate(map, work, row).or_else(|| unpaired_fate(map, work, row));
+            if row.left_filter && row.fate.is_none() {
+                leave(map, row);
+            }
         }
     }
     Ok(())
+}
+
+/// What a row outside the filter means for the row it was paired with.
+fn leave(map: &LinkMap, row: &mut RowWork) {
+    let paired = !row.takes_over && row.base.as_ref().is_some_and(|base| !base.deleted);
+    match map.leaving_filter {
+        LeavingFilter::Delete if paired => row.operation = Operation::Delete,
+        LeavingFilter::Delete | LeavingFilter::Keep => row.fate = Some(RowFate::OutOfScope),
+        LeavingFilter::Detach => {
+            row.detached = paired;
+            row.fate = Some(RowFate::OutOfScope);
+        }
+    }
 }
 
 fn known_fate(map: &LinkMap, work: &Work<'_>, row: &RowWork) -> Option<RowFate> {

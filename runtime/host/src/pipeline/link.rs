@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, Semaphore};
 
 use super::lookups::{Lookups, Sources};
 use super::ownership::Claims;
-use crate::config::{FaultPolicy, Limits, Stage};
+use crate::config::{FaultPolicy, LeavingFilter, Limits, Stage};
 use crate::connect::{Fence, System, Table};
 use crate::store::{Scope, Store};
 
@@ -52,6 +52,9 @@ pub struct LinkMap {
     pub dataverse: Side,
     pub to_dataverse: Vec<Binding>,
     pub to_finops: Vec<Binding>,
+    pub leaving_filter: LeavingFilter,
+    /// Of the link's legal entities those that the map carries; `None` for all of them.
+    pub companies: Option<BTreeSet<String>>,
 }
 
 /// What a map is to a plugin that maps tables. The number counts the link's table maps.
@@ -126,6 +129,36 @@ impl Link {
         match self.maps[map].role {
             Role::Target(table_map) => Some(self.table_maps[table_map].source),
             _ => None,
+        }
+    }
+
+    /// Whether the map carries rows of this legal entity (lower case).
+    #[must_use]
+    pub fn takes_company(&self, map: &LinkMap, company: &str) -> bool {
+        self.companies.contains(company) && map.companies.as_ref().is_none_or(|own| own.contains(company))
+    }
+
+    /// What F&O is asked for when rows of an ordinary map are read: those of its legal entities, and those that may
+    /// pass its filter. Rows that name no legal entity are asked for too: they are errors that somebody has to see.
+    #[must_use]
+    pub fn finops_query(&self, map: &LinkMap) -> Option<String> {
+        let mut conditions = Vec::new();
+        if map.plan.company_specific {
+            let companies = self.companies.iter().filter(|company| self.takes_company(map, company));
+            let mut terms =
+                companies.map(|company| format!("dataAreaId eq '{}'", company.replace('\'', "''"))).collect::<Vec<_>>();
+            terms.push("dataAreaId eq ''".to_owned());
+            conditions.push(terms.join(" or "));
+        }
+        if map.role == Role::Ordinary
+            && let Some(query) =
+                map.plan.to_dataverse.as_ref().and_then(|flow| flow.remote_filter(&map.finops.table.schema))
+        {
+            conditions.push(query.text);
+        }
+        match conditions.len() {
+            0 | 1 => conditions.pop(),
+            _ => Some(conditions.iter().map(|one| format!("({one})")).collect::<Vec<_>>().join(" and ")),
         }
     }
 

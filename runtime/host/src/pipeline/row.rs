@@ -95,6 +95,10 @@ pub struct RowWork {
     pub receipt: Option<TransactionId>,
     /// The version that our write gave it.
     pub written_version: Option<Arc<str>>,
+    /// The filter of its side does not take it as it is now.
+    pub left_filter: bool,
+    /// It left the filter, and its pair is to end.
+    pub detached: bool,
     /// What a validator says about a row that was written all the same.
     pub complaint: Option<Fault>,
     /// `None` while the row is under way.
@@ -132,6 +136,8 @@ impl RowWork {
             rereads: 0,
             receipt: None,
             written_version: None,
+            left_filter: false,
+            detached: false,
             complaint: None,
             fate: None,
         }

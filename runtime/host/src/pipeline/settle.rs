@@ -189,6 +189,7 @@ fn cross_reference(
             after.deleted = true;
             after.last_transaction = row.receipt.or(after.last_transaction);
         }
+        RowFate::OutOfScope if row.detached => after.deleted = true,
         RowFate::Created | RowFate::Updated => {
             after.deleted = false;
             after.last_transaction = row.receipt.or(after.last_transaction);
