@@ -99,7 +99,10 @@ fn seed(finops: &Served, rows: usize) -> anyhow::Result<()> {
     let emulator = &finops.emulator;
     emulator
         .seed("LegalEntities", COMPANIES.map(|code| row(json!({ "LegalEntityId": code, "Name": code }))).to_vec())?;
-    emulator.seed("Currencies", CURRENCIES.map(|code| row(json!({ "CurrencyCode": code, "Name": code }))).to_vec())?;
+    emulator.seed(
+        "Currencies",
+        CURRENCIES.map(|code| row(json!({ "CurrencyCode": code, "Name": code, "Symbol": code }))).to_vec(),
+    )?;
     let groups = COMPANIES.iter().flat_map(|company| {
         (0..5).map(move |number| {
             row(json!({ "dataAreaId": company, "CustomerGroupId": number.to_string(), "Description": "Group" }))
@@ -217,7 +220,8 @@ impl Ids {
         let rows = companies.iter().map(|(code, id)| row(json!({ "cdm_companyid": id, "cdm_companycode": code })));
         emulator.seed("cdm_companies", rows.collect())?;
         let rows = currencies.iter().map(|(code, id)| {
-            row(json!({ "transactioncurrencyid": id, "isocurrencycode": code, "currencyname": code, "exchangerate": 1 }))
+            row(json!({ "transactioncurrencyid": id, "isocurrencycode": code, "currencyname": code, "currencysymbol": code,
+                "exchangerate": 1 }))
         });
         emulator.seed("transactioncurrencies", rows.collect())?;
         let rows = groups.iter().map(|((company, group), id)| {

@@ -36,8 +36,8 @@ async fn main() -> anyhow::Result<()> {
     let (right, dataverse) =
         Served::start(SystemKind::Dataverse, Some(&folder.path().join("dataverse.sqlite"))).await?;
     insert(&finops, "LegalEntities", &[("LegalEntityId", "usmf"), ("Name", "Contoso")]).await?;
-    insert(&finops, "Currencies", &[("CurrencyCode", "EUR"), ("Name", "Euro")]).await?;
-    insert(&finops, "Currencies", &[("CurrencyCode", "USD"), ("Name", "Dollar")]).await?;
+    insert(&finops, "Currencies", &[("CurrencyCode", "EUR"), ("Name", "Euro"), ("Symbol", "€")]).await?;
+    insert(&finops, "Currencies", &[("CurrencyCode", "USD"), ("Name", "Dollar"), ("Symbol", "$")]).await?;
     let settings = Settings { limits: vec![format!("poll_interval_ms = {POLL_INTERVAL_MS}")], ..Settings::default() };
     let file = write_config(folder.path(), &settings, &finops.base, &dataverse.base)?;
     let engine = Arc::new(open_engine(&file, Arc::new(Unwatched)).await?);

@@ -117,7 +117,10 @@ fn seed_rows(model: &mut Model) -> Vec<(&'static str, Vec<Row>)> {
     let companies = ["usmf", "demf"];
     let entities = companies.iter().map(|code| row(json!({ "LegalEntityId": code, "Name": code }))).collect();
     let currencies = (0..CURRENCIES)
-        .map(|number| row(json!({ "CurrencyCode": format!("C{number:02}"), "Name": format!("Currency {number}") })))
+        .map(|number| {
+            let name = format!("Currency {number}");
+            row(json!({ "CurrencyCode": format!("C{number:02}"), "Name": name, "Symbol": "¤" }))
+        })
         .collect();
     let groups = companies
         .iter()
