@@ -452,10 +452,7 @@ pub(crate) fn order_of(a: &Literal, b: &Literal) -> Ordering {
     }
 }
 
-/// Rows referring to one parent that are worth fetching one by one; with more, reading the table in order is faster.
-const LINKED_MAX: usize = 2_000;
-
-/// The places of a few rows among which all matches are, when keys or links tell them.
+/// The places of a few rows among which all matches are, when keys tell them.
 fn candidates(connection: &Connection, table: &Table, expression: &Expression) -> rusqlite::Result<Option<Vec<i64>>> {
     match expression {
         Expression::Or(any) => {
@@ -478,7 +475,7 @@ fn candidates(connection: &Connection, table: &Table, expression: &Expression) -
                     return Ok(Some(places));
                 }
             }
-            by_links(connection, table, &equal)
+            Ok(None)
         }
         Expression::In { operand: Operand::Property(name), values } => {
             let Some(column) = table.property(name) else { return Ok(None) };
@@ -492,10 +489,7 @@ fn candidates(connection: &Connection, table: &Table, expression: &Expression) -
             Ok(Some(places))
         }
         one => match equality(table, one) {
-            Some(equal) => match by_keys(connection, table, &[equal])? {
-                Some(places) => Ok(Some(places)),
-                None => by_links(connection, table, &[equal]),
-            },
+            Some(equal) => by_keys(connection, table, &[equal]),
             None => Ok(None),
         },
     }
@@ -518,7 +512,11 @@ fn equality<'a>(table: &Table, expression: &'a Expression) -> Option<(usize, &'a
 }
 
 /// The row that a whole key names; `None` when the equalities hold no whole key.
-fn by_keys(connection: &Connection, table: &Table, equal: &[(usize, &Literal)]) -> rusqlite::Result<Option<Vec<i64>>> {
+pub(crate) fn by_keys(
+    connection: &Connection,
+    table: &Table,
+    equal: &[(usize, &Literal)],
+) -> rusqlite::Result<Option<Vec<i64>>> {
     // A value that is not of the column's own type may still be equal to it in a filter: such a key is no key here.
     let cells = |columns: &[usize]| {
         columns
@@ -526,11 +524,16 @@ fn by_keys(connection: &Connection, table: &Table, equal: &[(usize, &Literal)]) 
             .map(|at| equal.iter().find(|(column, _)| column == at).and_then(|(at, value)| table.cell_of(*at, value)))
             .collect::<Option<Vec<_>>>()
     };
-    let own = table.primary_id.as_ref().map_or(table.key.as_slice(), std::slice::from_ref);
-    if let Some(values) = cells(own) {
-        let mut row = table.empty_row();
-        own.iter().zip(values).for_each(|(at, value)| row[*at] = value);
-        return Ok(Some(store::find(connection, &table.row_key(&row))?.into_iter().map(|row| row.id).collect()));
+    let own = match table.primary_id {
+        Some(at) => cells(&[at]).and_then(|values| table.id_of(&values[0])).map(|id| table.id_key(id)),
+        None => cells(&table.key).map(|values| {
+            let mut row = table.empty_row();
+            table.key.iter().zip(values).for_each(|(at, value)| row[*at] = value);
+            table.row_key(&row)
+        }),
+    };
+    if let Some(key) = own {
+        return Ok(Some(store::find(connection, &key)?.into_iter().map(|row| row.id).collect()));
     }
     for (number, (_, columns)) in table.alternate_keys.iter().enumerate() {
         if let Some(values) = cells(columns)
@@ -539,20 +542,6 @@ fn by_keys(connection: &Connection, table: &Table, equal: &[(usize, &Literal)]) 
             let key = table.alternate_key_of(number, values.iter().map(AsRef::as_ref));
             let found = store::find_by_alternate(connection, &key)?;
             return Ok(Some(found.into_iter().map(|row| row.id).collect()));
-        }
-    }
-    Ok(None)
-}
-
-fn by_links(connection: &Connection, table: &Table, equal: &[(usize, &Literal)]) -> rusqlite::Result<Option<Vec<i64>>> {
-    for (column, value) in equal {
-        if let (true, Literal::Guid(id)) = (table.columns[*column].linked, value) {
-            let links = store::links_to(connection, *id, LINKED_MAX + 1)?;
-            if links.len() <= LINKED_MAX {
-                let own = |place: &i64| place >> PLACE_BITS == table.number;
-                let places = links.into_iter().filter(|(_, at)| at == column).map(|(place, _)| place).filter(own);
-                return Ok(Some(places.collect()));
-            }
         }
     }
     Ok(None)

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::catalogue::{Catalogue, Crossing, Link, Table};
 use crate::cell;
 use crate::definition::ColumnKind;
+use crate::query::by_keys;
 use crate::store::{self, PLACE_BITS};
 
 /// A condition whose columns are known.
@@ -518,32 +519,6 @@ fn equality(condition: &Condition) -> Option<(usize, &Literal)> {
         }
         _ => None,
     }
-}
-
-/// The row that a whole key names; `None` when the equalities hold no whole key.
-fn by_keys(connection: &Connection, table: &Table, equal: &[(usize, &Literal)]) -> rusqlite::Result<Option<Vec<i64>>> {
-    let cells = |columns: &[usize]| {
-        columns
-            .iter()
-            .map(|at| equal.iter().find(|(column, _)| column == at).and_then(|(at, value)| table.cell_of(*at, value)))
-            .collect::<Option<Vec<_>>>()
-    };
-    if let Some(at) = table.primary_id
-        && let Some(values) = cells(&[at])
-        && let Some(id) = table.id_of(&values[0])
-    {
-        return Ok(Some(store::find(connection, &table.id_key(id))?.into_iter().map(|row| row.id).collect()));
-    }
-    for (number, (_, columns)) in table.alternate_keys.iter().enumerate() {
-        if let Some(values) = cells(columns)
-            && !values.iter().any(|value| value == cell::NULL)
-        {
-            let key = table.alternate_key_of(number, values.iter().map(AsRef::as_ref));
-            let found = store::find_by_alternate(connection, &key)?;
-            return Ok(Some(found.into_iter().map(|row| row.id).collect()));
-        }
-    }
-    Ok(None)
 }
 
 fn by_links(connection: &Connection, table: &Table, equal: &[(usize, &Literal)]) -> rusqlite::Result<Option<Vec<i64>>> {
