@@ -35,11 +35,28 @@ pub(crate) const fn is_compatible(from: Kind, to: Kind) -> bool {
 
 /// What an F&O value means: its empty values are no value (reference 8.8). Numbers and options stay.
 pub(crate) fn from_finops(value: Value) -> Value {
-    match &value {
-        Value::Text(text) if text.trim_end().is_empty() => Value::Null,
-        Value::Timestamp(NO_DATE_MICROS) | Value::Date(NO_DATE_DAYS) => Value::Null,
-        Value::Guid(id) if id.is_nil() => Value::Null,
-        _ => value,
+    if is_finops_empty(&value) { Value::Null } else { value }
+}
+
+/// Whether F&O stores this where there is no value.
+#[inline]
+pub(crate) fn is_finops_empty(value: &Value) -> bool {
+    match value {
+        Value::Text(text) => is_blank_text(text),
+        Value::Timestamp(NO_DATE_MICROS) | Value::Date(NO_DATE_DAYS) => true,
+        Value::Guid(id) => id.is_nil(),
+        _ => false,
+    }
+}
+
+/// Nothing, or blanks only: neither system tells them apart.
+#[inline]
+pub(crate) fn is_blank_text(text: &str) -> bool {
+    match text.as_bytes().last() {
+        None => true,
+        // The usual end of a text, for which nothing needs to be decoded.
+        Some(last) if last.is_ascii_graphic() => false,
+        Some(_) => text.trim_end().is_empty(),
     }
 }
 
@@ -106,6 +123,35 @@ pub(crate) fn coerce(value: Value, column: &Column) -> Result<Value, Fault> {
         Ok(value) => Ok(value),
         Err((code, what)) => Err(Fault::new(code, what).column(&column.name)),
     }
+}
+
+/// [`coerce`], from where the value is to where it belongs. A value is wide: to hand it on from step to step costs
+/// more than to make it, so those that are what the column takes are made in their place.
+#[inline]
+pub(crate) fn coerce_into(value: &Value, column: &Column, place: &mut Value) -> Result<(), Box<Fault>> {
+    match (value, column.kind) {
+        (Value::Null, _) => *place = Value::Null,
+        (Value::Absent, _) => *place = Value::Absent,
+        (Value::Text(text), Kind::Text | Kind::Json | Kind::MultiChoice) => *place = Value::Text(Arc::clone(text)),
+        (Value::Int(number), Kind::Int64) => *place = Value::Int(*number),
+        (Value::Boolean(flag), Kind::Boolean) => *place = Value::Boolean(*flag),
+        (Value::Date(days), Kind::Date) => *place = Value::Date(*days),
+        (Value::Timestamp(micros), Kind::Date) => *place = day_of(*micros),
+        (Value::Timestamp(micros), Kind::Timestamp) => *place = Value::Timestamp(*micros),
+        (Value::Guid(id), Kind::Guid | Kind::Lookup) => *place = Value::Guid(*id),
+        (Value::Decimal(number), Kind::Decimal | Kind::Money) => {
+            *place = Value::Decimal(at_scale(*number, column.scale));
+        }
+        _ => return coerce_slowly_into(value, column, place),
+    }
+    Ok(())
+}
+
+/// Apart, so that the short way stays short.
+#[inline(never)]
+fn coerce_slowly_into(value: &Value, column: &Column, place: &mut Value) -> Result<(), Box<Fault>> {
+    *place = coerce(value.clone(), column)?;
+    Ok(())
 }
 
 fn coerce_or_code(value: Value, column: &Column) -> Result<Value, (Code, String)> {
@@ -259,56 +305,75 @@ pub(crate) fn parse_written(text: &str, column: &Column) -> Option<Value> {
 }
 
 /// The checks that the target makes of a value of the right kind: length, characters, range, options.
-pub(crate) fn check(system: SystemKind, value: &Value, column: &Column) -> Result<(), Fault> {
-    let name = &column.name;
-    let fault = |code, what: String| Err(Fault::new(code, what).column(name));
+#[inline]
+pub(crate) fn check(system: SystemKind, value: &Value, column: &Column) -> Result<(), Box<Fault>> {
     match value {
         Value::Text(text) => {
             // Bytes are never fewer than characters, so most texts need no counting.
-            if let Some(longest) = column.length_max
-                && text.len() > longest as usize
-            {
-                let length = text.trim_end().chars().count();
-                if length > longest as usize {
-                    return fault(
-                        Code::TextTooLong,
-                        format!("{name} takes {longest} characters, the text has {length}"),
-                    );
-                }
-            }
-            if text.bytes().any(|byte| byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r')) {
-                return fault(Code::TextInvalid, format!("the text for {name} holds control characters"));
-            }
+            let fits = column.length_max.is_none_or(|longest| text.len() <= longest as usize);
+            if fits && !holds_control_characters(text) { Ok(()) } else { check_text(text, column) }
         }
+        Value::Int(_) | Value::Decimal(_) | Value::Float(_) => {
+            let any_option = system != SystemKind::Dataverse || column.options.is_empty();
+            let any_number = column.minimum.is_none() && column.maximum.is_none();
+            if any_option && any_number { Ok(()) } else { check_number(system, value, column) }
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_text(text: &str, column: &Column) -> Result<(), Box<Fault>> {
+    let name = &column.name;
+    if let Some(longest) = column.length_max {
+        let length = text.trim_end().chars().count();
+        if length > longest as usize {
+            let what = format!("{name} takes {longest} characters, the text has {length}");
+            return Err(Fault::new(Code::TextTooLong, what).column(name).into());
+        }
+    }
+    if holds_control_characters(text) {
+        let what = format!("the text for {name} holds control characters");
+        return Err(Fault::new(Code::TextInvalid, what).column(name).into());
+    }
+    Ok(())
+}
+
+/// Tabs and ends of lines are none.
+fn holds_control_characters(text: &str) -> bool {
+    let is_one = |byte: &u8| *byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r');
+    // Without an early end, so that many bytes are looked at together.
+    text.as_bytes().chunks(64).any(|bytes| bytes.iter().fold(false, |found, byte| found | is_one(byte)))
+}
+
+fn check_number(system: SystemKind, value: &Value, column: &Column) -> Result<(), Box<Fault>> {
+    let name = &column.name;
+    let number = match value {
         Value::Int(number) => {
             if system == SystemKind::Dataverse
                 && !column.options.is_empty()
                 && !column.options.iter().any(|(_, own)| own == number)
             {
-                return fault(Code::OptionUnknown, format!("{name} has no such option"));
+                let what = format!("{name} has no such option");
+                return Err(Fault::new(Code::OptionUnknown, what).column(name).into());
             }
-            return check_range(Decimal::from(*number), column);
+            Decimal::from(*number)
         }
-        Value::Decimal(number) => return check_range(*number, column),
-        Value::Float(number) if column.minimum.is_some() || column.maximum.is_some() => {
-            return match Decimal::try_from(*number) {
-                Ok(number) => check_range(number, column),
-                Err(_) => fault(Code::NumberOutOfRange, format!("the number does not fit {name}")),
-            };
-        }
-        _ => {}
-    }
-    Ok(())
+        Value::Decimal(number) => *number,
+        Value::Float(number) if column.minimum.is_some() || column.maximum.is_some() => Decimal::try_from(*number)
+            .map_err(|_| Fault::new(Code::NumberOutOfRange, format!("the number does not fit {name}")).column(name))?,
+        _ => return Ok(()),
+    };
+    check_range(number, column)
 }
 
-fn check_range(number: Decimal, column: &Column) -> Result<(), Fault> {
+fn check_range(number: Decimal, column: &Column) -> Result<(), Box<Fault>> {
     let too_small = column.minimum.is_some_and(|minimum| number < minimum);
     let too_large = column.maximum.is_some_and(|maximum| maximum < number);
     if too_small || too_large {
         let limit = if too_small { column.minimum } else { column.maximum }.unwrap_or_default();
         let word = if too_small { "at least" } else { "at most" };
         let what = format!("{} takes {word} {}", column.name, limit.normalize());
-        return Err(Fault::new(Code::NumberOutOfRange, what).column(&column.name));
+        return Err(Fault::new(Code::NumberOutOfRange, what).column(&column.name).into());
     }
     Ok(())
 }

@@ -42,6 +42,8 @@ impl Complaint {
     }
 }
 
+static NULL: Value = Value::Null;
+
 /// The transforms of one field in one direction, in their order.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Steps(Vec<Step>);
@@ -108,24 +110,38 @@ impl Steps {
         Self(steps)
     }
 
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The value after all steps. An absent value stays absent.
     pub(crate) fn apply(&self, mut value: Value, target: &Column) -> Result<Value, Fault> {
         if value.is_absent() {
             return Ok(value);
         }
         for step in &self.0 {
-            value = match step {
-                Step::Default(default) if value.is_empty() => default.clone(),
-                Step::Default(_) => value,
-                Step::Map(table) => table.apply(value, target)?,
-                Step::Truncate(length) => truncate(value, *length),
+            let becomes = match step {
+                Step::Default(default) => value.is_empty().then(|| default.clone()),
+                Step::Map(table) => Some(table.find(&value, target).map_err(|fault| *fault)?.clone()),
+                Step::Truncate(length) => truncated(&value, *length).map(Value::text),
             };
+            value = becomes.unwrap_or(value);
         }
         Ok(value)
+    }
+
+    /// [`Steps::apply`], then [`convert::coerce`], into the place of the value.
+    #[inline]
+    pub(crate) fn apply_into(&self, value: &Value, target: &Column, place: &mut Value) -> Result<(), Box<Fault>> {
+        let value = match self.0.as_slice() {
+            _ if value.is_absent() => value,
+            [] => value,
+            [Step::Default(default)] if value.is_empty() => default,
+            [Step::Default(_)] => value,
+            [Step::Map(table)] => table.find(value, target)?,
+            [Step::Truncate(length)] => match truncated(value, *length) {
+                Some(text) => &Value::text(text),
+                None => value,
+            },
+            _ => &self.apply(value.clone(), target)?,
+        };
+        convert::coerce_into(value, target, place)
     }
 }
 
@@ -147,14 +163,14 @@ fn describe(column: &Column) -> String {
     format!("{}, a column of kind {:?}", column.name, column.kind)
 }
 
-fn truncate(value: Value, length: usize) -> Value {
-    match &value {
-        Value::Text(text) if text.len() > length => match text.char_indices().nth(length) {
-            Some((end, _)) => Value::text(&text[..end]),
-            None => value,
-        },
-        _ => value,
-    }
+/// The beginning of a text that has more characters than `length`.
+fn truncated(value: &Value, length: usize) -> Option<&str> {
+    let text = value.as_text().filter(|text| text.len() > length)?;
+    let end = match text.as_bytes()[..length].is_ascii() {
+        true => Some(length),
+        false => text.char_indices().nth(length).map(|(end, _)| end),
+    };
+    end.map(|end| &text[..end])
 }
 
 impl ValueTable {
@@ -258,8 +274,8 @@ impl ValueTable {
         }
     }
 
-    fn apply(&self, value: Value, target: &Column) -> Result<Value, Fault> {
-        let found = match &value {
+    fn find<'a>(&'a self, value: &'a Value, target: &Column) -> Result<&'a Value, Box<Fault>> {
+        let found = match value {
             Value::Text(text) => {
                 let text = text.trim();
                 if text.is_ascii() {
@@ -275,22 +291,22 @@ impl ValueTable {
             Value::Float(number) => Decimal::try_from(*number).ok().and_then(|number| self.number(number)),
             Value::Timestamp(micros) => self.instant(*micros),
             Value::Date(days) => self.instant(i64::from(*days) * crate::value::MICROS_PER_DAY),
-            Value::Null | Value::Absent => match self.blank.as_ref().or(self.default.as_ref()) {
-                Some(to) => Some(to),
-                // What a map does not list cannot be wrong where nothing is.
-                None => return Ok(Value::Null),
-            },
+            // What a map does not list cannot be wrong where nothing is.
+            Value::Null | Value::Absent => return Ok(self.blank.as_ref().or(self.default.as_ref()).unwrap_or(&NULL)),
             Value::Guid(_) | Value::Bytes(_) => None,
         };
         match found.or(self.default.as_ref()) {
-            Some(to) => Ok(to.clone()),
+            Some(to) => Ok(to),
             None if self.passes_unlisted || self.unmatched == Unmatched::Keep => Ok(value),
-            None if self.unmatched == Unmatched::Clear => Ok(Value::Null),
-            None => {
-                let what = format!("the value map of {} does not list the value", target.name);
-                Err(Fault::new(Code::ValueNotMapped, what).column(&target.name))
-            }
+            None if self.unmatched == Unmatched::Clear => Ok(&NULL),
+            None => Err(self.unlisted(target)),
         }
+    }
+
+    #[cold]
+    fn unlisted(&self, target: &Column) -> Box<Fault> {
+        let what = format!("the value map of {} does not list the value", target.name);
+        Fault::new(Code::ValueNotMapped, what).column(&target.name).into()
     }
 
     fn number(&self, number: Decimal) -> Option<&Value> {

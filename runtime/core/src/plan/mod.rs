@@ -266,7 +266,11 @@ impl Flow {
         let mut filled = false;
         for part in &self.key {
             let value = match part.source {
-                KeySource::Field(field) => self.project_field(&self.fields[field], row, names)?,
+                KeySource::Field(field) => {
+                    let mut value = Value::Absent;
+                    self.project_field(&self.fields[field], row, names, &mut value).map_err(|fault| *fault)?;
+                    value
+                }
                 KeySource::Read(read) => self.read(read, row, names, &part.column.name)?,
             };
             let value = key_value(value, &part.column)?;
@@ -287,26 +291,33 @@ impl Flow {
     /// One value per field, built-in transforms applied, in the kind of the field's column. References are still
     /// natural keys. What the source does not say stays absent.
     pub fn project(&self, row: &[Value], names: &dyn LookupNames) -> Result<Vec<Value>, Fault> {
-        // Collecting into a result would grow the list step by step.
-        let mut values = Vec::with_capacity(self.fields.len());
-        for field in &self.fields {
-            values.push(self.project_field(field, row, names)?);
+        let mut values = Vec::new();
+        values.resize_with(self.fields.len(), Value::default);
+        for (field, place) in self.fields.iter().zip(&mut values) {
+            self.project_field(field, row, names, place).map_err(|fault| *fault)?;
         }
         Ok(values)
     }
 
     #[inline]
-    fn project_field(&self, field: &FlowField, row: &[Value], names: &dyn LookupNames) -> Result<Value, Fault> {
-        let mut value = self.read(field.read, row, names, &field.column.name)?;
-        if self.target == SystemKind::Dataverse
-            && !(field.in_key && matches!(value, Value::Timestamp(_) | Value::Date(_)))
-        {
-            value = convert::from_finops(value);
-        }
-        if !field.steps.is_empty() {
-            value = field.steps.apply(value, &field.column)?;
-        }
-        coerced(value, &field.column)
+    fn project_field(
+        &self,
+        field: &FlowField,
+        row: &[Value],
+        names: &dyn LookupNames,
+        place: &mut Value,
+    ) -> Result<(), Box<Fault>> {
+        let value = match field.read {
+            Read::Constant => &Value::Null,
+            Read::Column(column) => row.get(column).unwrap_or(&Value::Absent),
+            Read::Name(_) => &self.read(field.read, row, names, &field.column.name)?,
+        };
+        let is_date_of_key = field.in_key && matches!(value, Value::Timestamp(_) | Value::Date(_));
+        let value = match self.target {
+            SystemKind::Dataverse if !is_date_of_key && convert::is_finops_empty(value) => &Value::Null,
+            _ => value,
+        };
+        field.steps.apply_into(value, &field.column, place)
     }
 
     fn read(&self, read: Read, row: &[Value], names: &dyn LookupNames, column: &str) -> Result<Value, Fault> {
@@ -451,12 +462,12 @@ impl Flow {
         ids: &dyn Fn(&LookupKey) -> Option<Uuid>,
         creating: bool,
     ) -> Result<Vec<Value>, Vec<Fault>> {
-        let mut values = Vec::with_capacity(self.writes.len());
+        let mut values = Vec::new();
+        values.resize_with(self.writes.len(), Value::default);
         let mut faults = Vec::new();
-        for write in &self.writes {
-            match self.finish_column(write, fields, company, ids, creating) {
-                Ok(value) => values.push(value),
-                Err(fault) => faults.push(fault),
+        for (write, place) in self.writes.iter().zip(&mut values) {
+            if let Err(fault) = self.finish_column(write, fields, company, ids, creating, place) {
+                faults.push(*fault);
             }
         }
         if faults.is_empty() { Ok(values) } else { Err(faults) }
@@ -469,39 +480,44 @@ impl Flow {
         company: Option<&str>,
         ids: &dyn Fn(&LookupKey) -> Option<Uuid>,
         creating: bool,
-    ) -> Result<Value, Fault> {
+        place: &mut Value,
+    ) -> Result<(), Box<Fault>> {
         let column = &write.column;
-        let value = match &write.source {
+        match &write.source {
             WriteSource::Fields(own) => {
                 let mut own = own.iter().filter_map(|&field| fields.get(field));
-                let first = own.next().cloned().unwrap_or_default();
-                let value = if is_blank(&first) { own.find(|value| !is_blank(value)).cloned() } else { None };
-                coerced(value.unwrap_or(first), column)?
+                let first = own.next().unwrap_or(&Value::Absent);
+                let value = if is_blank(first) { own.find(|value| !is_blank(value)) } else { None };
+                convert::coerce_into(value.unwrap_or(first), column, place)?;
             }
-            WriteSource::Lookup(slot) => match self.resolve(*slot, fields, company, ids)? {
-                Resolved::Row(id, _) => Value::Guid(id),
-                Resolved::Nothing => Value::Null,
-                Resolved::Unsaid => Value::Absent,
-            },
+            WriteSource::Lookup(slot) => {
+                *place = match self.resolve(*slot, fields, company, ids)? {
+                    Resolved::Row(id, _) => Value::Guid(id),
+                    Resolved::Nothing => Value::Null,
+                    Resolved::Unsaid => Value::Absent,
+                };
+            }
             WriteSource::Company => match company {
-                Some(company) => Value::text(company),
+                Some(company) => *place = Value::text(company),
                 None => {
-                    return Err(Fault::new(Code::CompanyUnknown, "the row names no company").column(&column.name));
+                    return Err(Fault::new(Code::CompanyUnknown, "the row names no company")
+                        .column(&column.name)
+                        .into());
                 }
             },
-        };
+        }
+        let blank = is_blank(place);
         // An absent value leaves a stored one alone, but a new row has none.
-        let missing = is_blank(&value) && (creating || !value.is_absent());
-        if missing && column.required {
+        if blank && column.required && (creating || !place.is_absent()) {
             let what = format!("{} is required and has no value", column.name);
-            return Err(Fault::new(Code::RequiredMissing, what).column(&column.name));
+            return Err(Fault::new(Code::RequiredMissing, what).column(&column.name).into());
         }
-        match (&value, self.target) {
-            (Value::Null, SystemKind::Finops) => return Ok(convert::finops_empty(column)),
-            (Value::Text(text), SystemKind::Dataverse) if text.trim_end().is_empty() => return Ok(Value::Null),
-            _ => convert::check(self.target, &value, column)?,
+        match (&*place, self.target) {
+            (Value::Null, SystemKind::Finops) => *place = convert::finops_empty(column),
+            (Value::Text(_), SystemKind::Dataverse) if blank => *place = Value::Null,
+            (value, target) => convert::check(target, value, column)?,
         }
-        Ok(value)
+        Ok(())
     }
 
     /// Where each polymorphic lookup of a finished row leads: position in `target_columns`, and the entity set of the
@@ -572,7 +588,7 @@ fn coerced(value: Value, column: &Column) -> Result<Value, Fault> {
 
 fn is_blank(value: &Value) -> bool {
     match value {
-        Value::Text(text) => text.trim_end().is_empty(),
+        Value::Text(text) => convert::is_blank_text(text),
         other => other.is_empty(),
     }
 }
