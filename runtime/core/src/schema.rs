@@ -96,6 +96,9 @@ pub struct Schema {
     /// Whether rows have versions, by which changes are found (Dataverse: `versionnumber`, which virtual and elastic
     /// tables lack). `None` where nobody said.
     pub versioned: Option<bool>,
+    /// Whether the system can be asked for the changes of the table (Dataverse: change tracking). `None` where nobody
+    /// said.
+    pub tracked: Option<bool>,
     /// The column that names the company: `dataAreaId` (F&O) or the lookup to `cdm_company` (Dataverse).
     pub company: Option<usize>,
     columns: Vec<Column>,
@@ -119,6 +122,7 @@ impl Schema {
             key: Vec::new(),
             alternate_keys: Vec::new(),
             versioned: None,
+            tracked: None,
             company: None,
             columns,
             by_name,
@@ -140,6 +144,7 @@ impl Schema {
         narrowed.key = self.key.iter().filter_map(|&index| position(index)).collect();
         narrowed.alternate_keys = self.alternate_keys.clone();
         narrowed.versioned = self.versioned;
+        narrowed.tracked = self.tracked;
         narrowed.company = self.company.and_then(position);
         narrowed
     }

@@ -69,7 +69,11 @@ pub const CHECKS: &[Check] = &[
         Foreign("companies are matched by their codes"),
     ),
     check("DIPV1018", "the F&O entity is not known", Nearest("tables are read at every start, so none is stale")),
-    check("DIPV1019", "rows of the Dataverse table have no versionnumber", Same),
+    check(
+        "DIPV1019",
+        "rows of the Dataverse table have no versionnumber",
+        Nearest("also when change tracking is off; raised where a field goes to F&O, since only then changes are read"),
+    ),
     check(
         "DIPV1020",
         "the Dataverse table is not known",

@@ -440,6 +440,10 @@ impl<'a> Compiler<'a> {
             let what = format!("{} has no versionnumber, so its changes cannot be found", self.input.dataverse.table);
             let remedy = "use a standard table: virtual and elastic tables cannot be read for changes";
             self.error("table", "DIPV1019", what, remedy);
+        } else if goes_to(SystemKind::Finops) && self.input.dataverse.tracked == Some(false) {
+            let what =
+                format!("change tracking is off for {}, so its changes cannot be found", self.input.dataverse.table);
+            self.error("table", "DIPV1019", what, "turn on change tracking in the properties of the table");
         }
         if !goes_to(SystemKind::Dataverse) {
             let what = "no field goes to Dataverse, so changes on F&O go nowhere";

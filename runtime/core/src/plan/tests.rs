@@ -1096,14 +1096,16 @@ fn the_map_as_a_whole_is_checked() {
         leg("Currencies", "transactioncurrencies", &format!("CURRENCYCODE {direction} isocurrencycode"))
     };
     let key = integration_key("transactioncurrencies").expect("a key");
-    for (versioned, direction, wanted) in [
-        (None, "=", &[][..]),
-        (Some(true), "=", &[]),
-        (Some(false), "=", &["DIPV1019"]),
-        (Some(false), ">", &[]),
-        (Some(true), "<", &["HC500"]),
+    for (versioned, tracked, direction, wanted) in [
+        (None, None, "=", &[][..]),
+        (Some(true), Some(true), "=", &[]),
+        (Some(false), None, "=", &["DIPV1019"]),
+        (Some(false), Some(false), "=", &["DIPV1019"]),
+        (Some(true), Some(false), "=", &["DIPV1019"]),
+        (Some(false), Some(false), ">", &[]),
+        (Some(true), Some(true), "<", &["HC500"]),
     ] {
-        table.versioned = versioned;
+        (table.versioned, table.tracked) = (versioned, tracked);
         let (leg, finops) = (fields(direction), finops("Currencies"));
         let compiled = compile(&PlanInput {
             leg: &leg,
@@ -1116,7 +1118,11 @@ fn the_map_as_a_whole_is_checked() {
         });
         let problems = compiled.map_or_else(|problems| problems, |plan| plan.notices);
         let told = problems.iter().filter_map(|problem| problem.foreign_code).filter(|code| *code != "DIPV1003");
-        assert_eq!(told.filter(|code| *code != "DIPV1010").collect::<Vec<_>>(), wanted, "{versioned:?} {direction}");
+        assert_eq!(
+            told.filter(|code| *code != "DIPV1010").collect::<Vec<_>>(),
+            wanted,
+            "{versioned:?} {tracked:?} {direction}"
+        );
     }
     let fields = "CUSTOMERACCOUNT = accountnumber\n MANDATORY << none (x)\n DATAAREAID > msdyn_company.cdm_companycode";
     let problems = compile_leg(&leg("CustomersV3", "accounts", fields), &integration_key("accounts").expect("a key"));

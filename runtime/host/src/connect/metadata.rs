@@ -33,6 +33,10 @@ type Options = Arc<[(Arc<str>, i64)]>;
 struct TableName {
     table: String,
     primary_id: Option<String>,
+    /// Of a kind whose rows have versions (Dataverse): neither virtual nor elastic.
+    is_standard: bool,
+    /// Its changes can be asked for (Dataverse); `None` where the system did not say.
+    is_tracked: Option<bool>,
 }
 
 impl Catalogue {
@@ -84,16 +88,23 @@ impl System {
                     logical_name: String,
                     entity_set_name: Option<String>,
                     primary_id_attribute: Option<String>,
+                    table_type: Option<String>,
+                    change_tracking_enabled: Option<bool>,
                 }
                 let url = format!(
-                    "{}/EntityDefinitions?$select=LogicalName,EntitySetName,PrimaryIdAttribute",
+                    "{}/EntityDefinitions?$select=LogicalName,EntitySetName,PrimaryIdAttribute,TableType,\
+                     ChangeTrackingEnabled",
                     dataverse::ROOT
                 );
                 for definition in self.get_values::<Definition>(&url, "its tables", timeout).await? {
                     let Some(set) = definition.entity_set_name else { continue };
                     catalogue.set_of_table.insert(definition.logical_name.clone(), set.clone());
-                    let name =
-                        TableName { table: definition.logical_name, primary_id: definition.primary_id_attribute };
+                    let name = TableName {
+                        table: definition.logical_name,
+                        primary_id: definition.primary_id_attribute,
+                        is_standard: definition.table_type.is_none_or(|own| own == "Standard"),
+                        is_tracked: definition.change_tracking_enabled,
+                    };
                     catalogue.by_set.insert(set, name);
                 }
             }
@@ -116,7 +127,8 @@ impl System {
                     }
                     catalogue.set_of_entity.insert(entity.name.trim().to_lowercase(), set.clone());
                     catalogue.set_of_table.insert(table.clone(), set.clone());
-                    catalogue.by_set.insert(set, TableName { table, primary_id: None });
+                    let name = TableName { table, primary_id: None, is_standard: true, is_tracked: None };
+                    catalogue.by_set.insert(set, name);
                 }
             }
         }
@@ -217,6 +229,8 @@ impl System {
             .collect();
         let mut schema = Schema::new(SystemKind::Dataverse, &name.table, set, columns);
         schema.primary_id = name.primary_id.as_deref().and_then(|id| schema.index_of(id));
+        schema.versioned = Some(name.is_standard && attributes.contains_key(VERSION));
+        schema.tracked = name.is_tracked;
         schema.alternate_keys = keys
             .into_iter()
             .filter(|key| key.entity_key_index_status.as_deref().is_none_or(|status| status == "Active"))
@@ -331,6 +345,9 @@ impl System {
         Ok(read.into_iter().collect())
     }
 }
+
+/// The column by which Dataverse counts the changes of a row; virtual and elastic tables have none to go by.
+const VERSION: &str = "versionnumber";
 
 const ENUM_NAMESPACE: &str = "Microsoft.Dynamics.DataEntities.";
 
