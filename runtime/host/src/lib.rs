@@ -1,5 +1,6 @@
 //! The program: configuration, connectors, store, pipeline, engine and command line.
 
+pub mod catalogue;
 pub mod cli;
 pub mod config;
 pub mod connect;

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::schemas::Schemas;
-use super::{ConfigArgument, FINE, MISCONFIGURED, map_versions, output, session};
+use super::{ConfigArgument, FINE, MISCONFIGURED, map_catalogue, map_versions, output, session};
 use crate::config::{BindingConfig, Config, MappedTableConfig, TableMapConfig};
 
 #[derive(Debug, Subcommand)]
@@ -24,6 +24,8 @@ pub(super) enum MapCommand {
     List(ListArguments),
     /// One map, field by field.
     Show(ShowArguments),
+    /// The maps that come with the program: look at them, and add them.
+    Catalogue(map_catalogue::CatalogueArguments),
     /// Keep a map file as a version of a map.
     Import(map_versions::ImportArguments),
     /// Give a version out again.
@@ -104,6 +106,7 @@ pub(super) fn map(command: MapCommand) -> anyhow::Result<u8> {
         MapCommand::Check(arguments) => check(&arguments),
         MapCommand::List(arguments) => list(&arguments),
         MapCommand::Show(arguments) => show(&arguments),
+        MapCommand::Catalogue(arguments) => map_catalogue::catalogue(&arguments),
         MapCommand::Import(arguments) => map_versions::import(&arguments),
         MapCommand::Export(arguments) => map_versions::export(&arguments),
         MapCommand::Versions(arguments) => map_versions::versions(&arguments),

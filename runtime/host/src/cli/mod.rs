@@ -8,6 +8,7 @@ mod config;
 mod demo;
 mod emulate;
 mod map;
+mod map_catalogue;
 mod map_versions;
 mod output;
 mod plugin;

@@ -25,6 +25,7 @@ pub use bad_rows::BadRow;
 pub use dataverse::{Ids, KeyPart, Missing, RowName};
 pub use edits::{ChangeSet, Edit, EditOperation, EditRequest, Edits};
 pub use maps::{DemoMap, MAPS, MapFacts};
+pub(crate) use rows::Build;
 pub use settings::Urls;
 pub use tables::{DATAVERSE_TABLES, FINOPS_TABLES, Tables};
 

@@ -31,7 +31,7 @@ pub(super) const FOR_EVER: &str = "2154-12-31T23:59:59Z";
 
 /// A row while it is put together.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Build(Row);
+pub(crate) struct Build(Row);
 
 impl Build {
     pub fn new() -> Self {
