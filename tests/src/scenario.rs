@@ -6,6 +6,9 @@
 //! limit batch_rows_max = 10      a line of [limits] (before start)
 //! map MAP unmatched = "clear"    a line of the map in dualwright.toml (before start)
 //! bind MAP { name = "…", … }     a plugin binding, in the words of dualwright.toml (before start)
+//! versioned MAP                  the map is its active version, which is the fixture's as 1.0.0.0 (before start)
+//! version MAP 1.0.0.1 "OLD" => "NEW"   imports a version: the fixture's text with one part replaced
+//! activate MAP 1.0.0.1           somebody activates it, while the runtime is at work
 //! start                          feeds, initial sync, live sync until settled
 //! restart                        the runtime is closed and opened again on its state
 //! settle                         live sync until nothing is left to do
@@ -33,6 +36,7 @@ use std::pin::Pin;
 use anyhow::{Context, bail, ensure};
 use dualwright::store::{Activity, FailedRecord};
 use dualwright_core::SystemKind;
+use dualwright_core::mapping::VersionFacts;
 
 use crate::audit;
 use crate::systems::{Edit, Operation, Pairs, key_pairs};
@@ -129,6 +133,22 @@ impl Teller {
                 let (map, line) = rest.split_once(' ').context("map MAP LINE")?;
                 self.world.settings().map_lines.push((map.to_owned(), line.trim().to_owned()));
             }
+            "versioned" => {
+                self.import(rest, "1.0.0.0", &World::map_text(rest)?)?;
+                self.world.versions(rest).activate("1.0.0.0".parse().map_err(anyhow::Error::msg)?)?;
+                self.world.settings().versioned.push(rest.to_owned());
+            }
+            "version" => {
+                let words = split(rest).map_err(anyhow::Error::msg)?;
+                let [map, version, old, arrow, new] = words.as_slice() else { bail!("MAP VERSION OLD => NEW") };
+                let text = World::map_text(map)?;
+                ensure!(arrow == "=>" && text.matches(old.as_str()).count() == 1, "the map has no such part, or more");
+                self.import(map, version, &text.replace(old.as_str(), new))?;
+            }
+            "activate" => {
+                let (map, version) = rest.split_once(' ').context("activate MAP VERSION")?;
+                self.world.versions(map).activate(version.parse().map_err(anyhow::Error::msg)?)?;
+            }
             "bind" => {
                 let (map, binding) = rest.split_once(' ').context("bind MAP { … }")?;
                 self.world.settings().bindings.push((map.to_owned(), binding.trim().to_owned()));
@@ -161,6 +181,16 @@ impl Teller {
                 None => bail!("`{verb}` is not a verb"),
             },
         }
+        Ok(())
+    }
+
+    fn import(&self, map: &str, version: &str, text: &str) -> anyhow::Result<()> {
+        let facts = VersionFacts {
+            version: version.parse().map_err(anyhow::Error::msg)?,
+            publisher: "contoso".to_owned(),
+            ..VersionFacts::default()
+        };
+        self.world.versions(map).import(&facts, text)?;
         Ok(())
     }
 
@@ -223,7 +253,7 @@ impl Teller {
         Ok(())
     }
 
-    async fn retry(&self, rest: &str) -> anyhow::Result<()> {
+    async fn retry(&mut self, rest: &str) -> anyhow::Result<()> {
         let words = split(rest).map_err(anyhow::Error::msg)?;
         let [map, key] = words.as_slice() else { bail!("retry MAP KEY") };
         let failed = self.world.failed().await?;

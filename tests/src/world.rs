@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use dualwright::config::Config;
+use dualwright::config::versions::Versions;
 use dualwright::engine::prepare::prepare;
 use dualwright::engine::progress::{Event, Watcher};
+use dualwright::engine::runtime::Runtime;
 use dualwright::engine::{Engine, LiveEnd};
 use dualwright::report::Difference;
 use dualwright::store::{Activity, FailedFilter, FailedRecord, Store};
@@ -43,6 +45,8 @@ pub struct Settings {
     pub map_lines: Vec<(String, String)>,
     /// Slug of a map, and a binding as an inline table.
     pub bindings: Vec<(String, String)>,
+    /// Maps that are whichever version of them is active.
+    pub versioned: Vec<String>,
     /// Plugins that do not come with the runtime: name and component.
     pub plugins: Vec<(String, Vec<u8>)>,
     /// Only these maps; empty for all.
@@ -61,6 +65,7 @@ impl Default for Settings {
             limits: vec!["poll_interval_ms = 10".to_owned()],
             map_lines: Vec::new(),
             bindings: Vec::new(),
+            versioned: Vec::new(),
             plugins: Vec::new(),
             maps: Vec::new(),
             tables: Vec::new(),
@@ -71,6 +76,10 @@ impl Default for Settings {
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/small")
+}
+
+fn map_file(slug: &str) -> PathBuf {
+    fixtures().join(format!("maps/{slug}.json"))
 }
 
 /// The tables of one side.
@@ -106,11 +115,11 @@ pub fn write_config(folder: &Path, settings: &Settings, finops: &str, dataverse:
     }
     let wanted = |slug: &str| settings.maps.is_empty() || settings.maps.iter().any(|map| map == slug);
     for (slug, key) in MAPS.iter().filter(|(slug, _)| wanted(slug)) {
-        let file = fixtures().join(format!("maps/{slug}.json"));
-        text.push_str(&format!(
-            "\n[[map]]\nslug = \"{slug}\"\nfile = {:?}\nintegration_key = {key:?}\n",
-            file.display().to_string()
-        ));
+        let source = match settings.versioned.iter().any(|own| own == slug) {
+            true => "version = \"active\"".to_owned(),
+            false => format!("file = {:?}", map_file(slug).display().to_string()),
+        };
+        text.push_str(&format!("\n[[map]]\nslug = \"{slug}\"\n{source}\nintegration_key = {key:?}\n"));
         for (_, line) in settings.map_lines.iter().filter(|(map, _)| map == slug) {
             text.push_str(line);
             text.push('\n');
@@ -164,6 +173,10 @@ impl Served {
 
 /// The engine of a configuration file, on the state that the file names. All problems are in the error.
 pub async fn open_engine(file: &Path, watcher: Arc<dyn Watcher>) -> anyhow::Result<Engine> {
+    Ok(open_with_config(file, watcher).await?.1)
+}
+
+async fn open_with_config(file: &Path, watcher: Arc<dyn Watcher>) -> anyhow::Result<(Config, Engine)> {
     fn listed<T: ToString>(problems: &[T]) -> String {
         problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     }
@@ -173,7 +186,7 @@ pub async fn open_engine(file: &Path, watcher: Arc<dyn Watcher>) -> anyhow::Resu
     };
     let store = Store::open(&config.state)?;
     match prepare(&config, store).await {
-        Ok(prepared) => Ok(Engine::new(Arc::new(prepared.link), watcher)),
+        Ok(prepared) => Ok((config, Engine::new(Arc::new(prepared.link), watcher))),
         Err(problems) => bail!("the link cannot start:\n{}", listed(&problems)),
     }
 }
@@ -206,7 +219,7 @@ pub struct World {
     pub dataverse: SystemClient,
     pub heard: Arc<Heard>,
     settings: Settings,
-    engine: Option<Engine>,
+    runtime: Option<Runtime>,
     systems: [Served; 2],
     folder: TempDir,
 }
@@ -229,7 +242,7 @@ impl World {
             dataverse,
             heard: Arc::default(),
             settings,
-            engine: None,
+            runtime: None,
             systems: [left, right],
             folder: TempDir::new()?,
         })
@@ -260,19 +273,38 @@ impl World {
     pub async fn open(&mut self) -> anyhow::Result<()> {
         self.close().await;
         let file = write_config(self.folder.path(), &self.settings, &self.finops.base, &self.dataverse.base)?;
-        self.engine = Some(open_engine(&file, Arc::clone(&self.heard) as _).await?);
+        let (config, engine) = open_with_config(&file, Arc::clone(&self.heard) as _).await?;
+        self.runtime = Some(Runtime::new(config, engine));
         Ok(())
     }
 
     /// Ends the runtime politely; its state stays.
     pub async fn close(&mut self) {
-        if let Some(engine) = self.engine.take() {
-            engine.link().store.close().await;
+        if let Some(runtime) = self.runtime.take() {
+            runtime.engine().link().store.close().await;
         }
     }
 
     fn engine(&self) -> anyhow::Result<&Engine> {
-        self.engine.as_ref().context("the runtime is not open: `start` is missing")
+        Ok(self.runtime.as_ref().context("the runtime is not open: `start` is missing")?.engine())
+    }
+
+    /// The versions of a map, where the runtime looks for them.
+    #[must_use]
+    pub fn versions(&self, map: &str) -> Versions {
+        Versions::of(&self.folder.path().join("state"), map)
+    }
+
+    /// The text of a map as the fixtures have it.
+    pub fn map_text(map: &str) -> anyhow::Result<String> {
+        let file = map_file(map);
+        std::fs::read_to_string(&file).with_context(|| format!("{} cannot be read", file.display()))
+    }
+
+    /// The configuration as it was written at the last start.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.path().join("dualwright.toml")
     }
 
     /// Feeds, initial sync, and live sync until nothing is left to do.
@@ -288,13 +320,14 @@ impl World {
     }
 
     /// Live sync until both feeds are at their end and nothing waits.
-    pub async fn settle(&self) -> anyhow::Result<()> {
-        let live = self.engine()?;
+    pub async fn settle(&mut self) -> anyhow::Result<()> {
+        let runtime = self.runtime.as_mut().context("the runtime is not open: `start` is missing")?;
         let stop = CancellationToken::new();
-        let live = live.live(LiveEnd::Settled, &stop);
+        let live = runtime.live(LiveEnd::Settled, &stop);
+        let heard = &self.heard;
         tokio::time::timeout(SETTLED_WITHIN, live)
             .await
-            .with_context(|| format!("nothing settles; the engine said:\n{}", self.heard.lines().join("\n")))??;
+            .with_context(|| format!("nothing settles; the engine said:\n{}", heard.lines().join("\n")))??;
         Ok(())
     }
 

@@ -32,7 +32,7 @@ pub(super) enum MapCommand {
     Export(map_versions::ExportArguments),
     /// The versions of maps, and which of them are active.
     Versions(map_versions::VersionsArguments),
-    /// Use a version from the next start on, if nothing is wrong with it.
+    /// Use a version from now on, if nothing is wrong with it.
     Activate(map_versions::ActivateArguments),
     /// What two versions of a map say differently.
     Diff(map_versions::DiffArguments),

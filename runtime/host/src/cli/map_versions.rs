@@ -36,7 +36,7 @@ pub(super) struct ImportArguments {
     author: Option<String>,
     #[arg(long)]
     description: Option<String>,
-    /// Use it from the next start on.
+    /// Activate it too.
     #[arg(long)]
     activate: bool,
     #[command(flatten)]
@@ -107,8 +107,12 @@ pub(super) struct VersionsArguments {
 }
 
 const ACTIVATE_EXAMPLES: &str = "\
-A map of the configuration with version = \"active\" is this version from the next start on. What runs goes
-on as it is. A version with an error is refused, and every reason is said.
+A map of the configuration with version = \"active\" is this version from now on. A version with an error is
+refused, and every reason is said. A runtime at work takes it up between two transactions, after it has
+checked it against both systems; what it finds wrong stands in the activity log (`dualwright status`), and
+the version before runs on. Rows that do not change stay as they are: `dualwright compare` lists those
+that the new version would write differently. What it would do to which rows is said beforehand by
+`dualwright map dry-run`.
 
   dualwright map activate customers 1.0.0.7 --schemas schemas/";
 
@@ -324,7 +328,7 @@ fn activate_version(
     }
     versions.activate(version).context("the version cannot be activated")?;
     if !quiet {
-        println!("version {version} of {slug} is active; a map that runs goes on as it is until its next start");
+        println!("version {version} of {slug} is active; a runtime at work takes it up after its next transaction");
     }
     Ok(FINE)
 }

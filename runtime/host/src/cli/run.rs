@@ -9,7 +9,8 @@ use super::session::{self, Phases};
 use super::watch::{Bars, Lines};
 use super::{ConfigArgument, DIFFERENT, FINE, MISCONFIGURED, output};
 use crate::engine::progress::Watcher;
-use crate::engine::{Engine, EngineError, LiveEnd};
+use crate::engine::runtime::Runtime;
+use crate::engine::{EngineError, LiveEnd};
 
 /// Keys of the configuration, for `--help`.
 const KEYS: &str = "\
@@ -61,14 +62,16 @@ pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<u8> {
     let Some(engine) = engine else { return Ok(MISCONFIGURED) };
     let end = if arguments.once { LiveEnd::Settled } else { LiveEnd::Never };
     let mut phases = Phases::new();
-    let outcome = keep_in_step(&engine, end, &stop, &mut phases).await;
+    let mut runtime = Runtime::new(config, engine);
+    let outcome = keep_in_step(&mut runtime, end, &stop, &mut phases).await;
+    let engine = runtime.engine();
     bars.clear();
     let code = match outcome {
         Ok(()) => {
             let report = tokio::select! {
-                report = session::report(&engine, &phases) => report?,
+                report = session::report(engine, &phases) => report?,
                 () = stop.cancelled() => {
-                    session::close(&engine).await?;
+                    session::close(engine).await?;
                     return Ok(FINE);
                 }
             };
@@ -90,20 +93,21 @@ pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<u8> {
             MISCONFIGURED
         }
     };
-    session::close(&engine).await?;
+    session::close(engine).await?;
     Ok(code)
 }
 
 async fn keep_in_step(
-    engine: &Engine,
+    runtime: &mut Runtime,
     end: LiveEnd,
     stop: &CancellationToken,
     phases: &mut Phases,
 ) -> Result<(), EngineError> {
+    let engine = runtime.engine();
     engine.start_feeds().await?;
     engine.initial_sync(stop).await?;
     phases.end("initial sync");
-    let outcome = engine.live(end, stop).await;
+    let outcome = runtime.live(end, stop).await;
     phases.end("live sync");
     outcome
 }

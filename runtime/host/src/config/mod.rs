@@ -6,15 +6,17 @@
 pub mod versions;
 mod written;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use dualwright_core::mapping::MapVersion;
 use dualwright_core::plan::PlanSettings;
 use dualwright_core::{Code, SystemKind};
 use reqwest::Url;
 
 use crate::connect::{ClientCredentials, Endpoint};
+use versions::Versions;
 
 /// Everything the runtime was told.
 #[derive(Debug, Clone)]
@@ -89,6 +91,9 @@ pub struct PluginFile {
 pub struct MapConfig {
     pub slug: String,
     pub file: PathBuf,
+    /// It was written as `version = "active"`: the file is that of the version that was active then, and another one
+    /// may take over.
+    pub follows_active: bool,
     /// Dataverse column paths, company included (reference 1.8).
     pub integration_key: Vec<String>,
     /// Public collection of the F&O entity.
@@ -99,6 +104,9 @@ pub struct MapConfig {
     /// Of the link's legal entities those that the map carries, lower case; `None` for all of them.
     pub companies: Option<BTreeSet<String>>,
 }
+
+/// Which version is active, by the slug of the map.
+pub type ActiveVersions = BTreeMap<String, Option<MapVersion>>;
 
 /// What becomes of the other side's row when a row that was carried over leaves the filter of its own side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
@@ -213,6 +221,32 @@ impl Config {
             std::iter::once(map.slug.clone()).chain(map.tables.iter().map(|table| map.slug_of(&table.set)))
         });
         self.maps.iter().map(|map| map.slug.clone()).chain(of_tables).collect()
+    }
+
+    /// The version that is active now, of every map that follows it; `None` where none is.
+    #[must_use]
+    pub fn active_versions(&self) -> ActiveVersions {
+        let follow = self.maps.iter().filter(|map| map.follows_active);
+        follow.map(|map| (map.slug.clone(), Versions::of(&self.state, &map.slug).active())).collect()
+    }
+
+    /// The versions that were active when the configuration was read.
+    #[must_use]
+    pub fn versions_read(&self) -> ActiveVersions {
+        let follow = self.maps.iter().filter(|map| map.follows_active);
+        follow.map(|map| (map.slug.clone(), versions::version_of(&map.file))).collect()
+    }
+
+    /// The same configuration with these versions in place of those that were active when it was read.
+    #[must_use]
+    pub fn with_versions(&self, active: &ActiveVersions) -> Self {
+        let mut config = self.clone();
+        for map in config.maps.iter_mut().filter(|map| map.follows_active) {
+            if let Some(Some(version)) = active.get(&map.slug) {
+                map.file = Versions::of(&config.state, &map.slug).file(*version);
+            }
+        }
+        config
     }
 
     /// Reads a configuration file. Paths in it are relative to its folder. `environment` resolves references to

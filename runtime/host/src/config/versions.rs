@@ -1,7 +1,8 @@
 //! The versions of a map that were imported: a folder per map, with the text of each version as it came.
 //!
 //! A version is written once and never again, so whatever runs is never edited. Which one is active is the content of
-//! one small file, replaced as a whole; it counts from the next start on. Knows nothing of what a map means.
+//! one small file, replaced as a whole: a runtime at work takes it up between two transactions, any other at its start.
+//! Knows nothing of what a map means.
 
 use std::fs;
 use std::io::{self, Write};
@@ -32,6 +33,10 @@ pub enum Imported {
     /// The very same text is there under this version.
     AlreadyThere,
 }
+
+/// How the files of a version end: its text, and what is kept beside it.
+const TEXT: &str = ".map.json";
+const FACTS: &str = ".facts.json";
 
 /// The file that names the active version.
 const ACTIVE: &str = "active";
@@ -64,7 +69,7 @@ impl Versions {
     /// The file with the text of a version.
     #[must_use]
     pub fn file(&self, version: MapVersion) -> PathBuf {
-        self.folder.join(format!("{version}.map.json"))
+        self.folder.join(format!("{version}{TEXT}"))
     }
 
     /// Every version, the oldest first.
@@ -77,7 +82,7 @@ impl Versions {
         let mut all = Vec::new();
         for entry in entries {
             let path = entry?.path();
-            if path.to_string_lossy().ends_with(".facts.json") {
+            if path.to_string_lossy().ends_with(FACTS) {
                 let kept: KeptVersion = serde_json::from_slice(&fs::read(path)?)?;
                 all.push(kept);
             }
@@ -102,10 +107,7 @@ impl Versions {
         let kept = self.all()?.into_iter().find(|kept| kept.facts.version == version);
         match kept {
             Some(kept) if kept.sha256 == digest(&text) => Ok(text),
-            _ => Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("version {version} is not the text that was imported; import it under another version"),
-            )),
+            _ => Err(edited(version)),
         }
     }
 
@@ -121,16 +123,37 @@ impl Versions {
         }
         let kept = KeptVersion { facts: facts.clone(), sha256: digest(text) };
         // The facts first: without its text a version is not found, and an import that was cut short can be repeated.
-        write_whole(&self.folder.join(format!("{}.facts.json", facts.version)), &serde_json::to_string_pretty(&kept)?)?;
+        write_whole(&self.folder.join(format!("{}{FACTS}", facts.version)), &serde_json::to_string_pretty(&kept)?)?;
         write_whole(&file, text)?;
         Ok(Imported::New)
     }
 
-    /// From the next start on the map is this version.
+    /// From now on the map is this version: for a runtime at work as soon as it has found nothing wrong with it.
     pub fn activate(&self, version: MapVersion) -> io::Result<()> {
         self.text(version)?;
         write_whole(&self.folder.join(ACTIVE), &format!("{version}\n"))
     }
+}
+
+/// The text of a map file. Of one that was imported, the text that was imported: an error when somebody edited it.
+pub fn read(file: &Path) -> io::Result<String> {
+    let text = fs::read_to_string(file)?;
+    let facts = version_of(file).map(|version| file.with_file_name(format!("{version}{FACTS}")));
+    // A map file of the user's own has no such companion.
+    let Some(kept) = facts.and_then(|facts| fs::read(facts).ok()) else { return Ok(text) };
+    let kept: KeptVersion = serde_json::from_slice(&kept)?;
+    if kept.sha256 == digest(&text) { Ok(text) } else { Err(edited(kept.facts.version)) }
+}
+
+/// The version whose text this file is, by its name.
+#[must_use]
+pub fn version_of(file: &Path) -> Option<MapVersion> {
+    file.file_name()?.to_str()?.strip_suffix(TEXT)?.parse().ok()
+}
+
+fn edited(version: MapVersion) -> io::Error {
+    let what = format!("version {version} is not the text that was imported; import it under another version");
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 fn digest(text: &str) -> String {
@@ -190,7 +213,9 @@ mod tests {
         versions.import(&facts("2.0"), "{}").expect("new");
         versions.activate(version).expect("active");
         assert_eq!((versions.active(), versions.active_file()), (Some(version), versions.file(version)));
+        assert_eq!(read(&versions.file(version)).expect("as it came"), "{}");
         fs::write(versions.file(version), "{ }").expect("edited");
+        assert!(read(&versions.file(version)).is_err(), "nothing runs that was edited");
         assert!(versions.text(version).is_err());
         assert!(versions.activate(version).is_err());
     }

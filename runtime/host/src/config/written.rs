@@ -496,6 +496,7 @@ fn raise_map(
     Some(MapConfig {
         slug: map.slug,
         file: file?,
+        follows_active: map.version.as_deref() == Some(ACTIVE),
         integration_key,
         finops_collection: map.finops_collection,
         bindings,
@@ -508,10 +509,13 @@ fn raise_map(
     })
 }
 
+/// Stands for whichever version was activated last.
+const ACTIVE: &str = "active";
+
 /// The file of an imported version. Whether it is there is seen when it is read, as with any other file.
 fn raise_version(version: &str, slug: &str, place: &str, state: &Path, problems: &mut Problems<'_>) -> Option<PathBuf> {
     let versions = Versions::of(state, slug);
-    if version == "active" {
+    if version == ACTIVE {
         return Some(versions.active_file());
     }
     match version.parse::<MapVersion>() {

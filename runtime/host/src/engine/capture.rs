@@ -1,10 +1,10 @@
 //! Capture: what the feeds of both systems say goes into the outbox, in one store transaction with the place reached.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dualwright_core::{Code, Fault, Operation, RowKey, SystemKind, TransactionId};
+use dualwright_core::{Code, Fault, Operation, RowKey, SystemKind, TransactionId, Value};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -25,6 +25,11 @@ fn dataverse_feed(set: &str) -> String {
     format!("dataverse/{set}")
 }
 
+/// Beside the place of a feed stand the columns that it tells: a delta link repeats the query that it came from.
+fn feed_columns(set: &str) -> String {
+    format!("dataverse/{set}#columns")
+}
+
 impl Engine {
     /// Puts every feed at its present end, where it has no place yet. What happens from now on will be captured,
     /// also what happens while initial sync reads the tables.
@@ -37,14 +42,63 @@ impl Engine {
         }
         for set in self.dataverse_sets() {
             let feed = dataverse_feed(&set);
-            if store.watermark(&self.link.scope, &feed).await?.is_none() {
-                let (_, delta) = self.patiently(|| self.enumerate(&set)).await?;
-                watermarks.push((feed, delta));
+            let columns = self.feed_table(&set)?.shape.select();
+            match store.watermark(&self.link.scope, &feed).await? {
+                None => {
+                    let (_, delta) = self.patiently(|| self.enumerate(&set)).await?;
+                    watermarks.push((feed, delta));
+                }
+                Some(before) if !self.feed_tells(&set, &columns).await? => {
+                    self.patiently(|| self.widen_feed(&set, &before, &columns)).await?;
+                    continue;
+                }
+                Some(_) => {}
             }
+            watermarks.push((feed_columns(&set), columns));
         }
         if !watermarks.is_empty() {
             store.capture(&self.link.scope, Capture { deliveries: Vec::new(), watermarks }).await?;
         }
+        Ok(())
+    }
+
+    /// Whether the feed of a table tells every one of these columns. One whose columns nobody wrote down does.
+    async fn feed_tells(&self, set: &str, columns: &str) -> Result<bool, EngineError> {
+        let told = self.link.store.watermark(&self.link.scope, &feed_columns(set)).await?;
+        let Some(told) = told else { return Ok(true) };
+        let told = told.split(',').collect::<HashSet<_>>();
+        Ok(columns.split(',').all(|column| told.contains(column)))
+    }
+
+    /// Goes over to a feed that tells more columns. Nothing is lost between the two: the new one begins before the old
+    /// one is read to its end, and a row that the old one tells is taken as the new one began with it, whole.
+    async fn widen_feed(&self, set: &Arc<str>, before: &str, columns: &str) -> Result<(), EngineError> {
+        let (now, after) = self.enumerate(set).await?;
+        let (last, _) = self.delta(set, Some(before)).await?;
+        let table = self.feed_table(set)?;
+        let id_of = |entry: &DeltaEntry| match entry {
+            DeltaEntry::Deleted(id) => Some(*id),
+            DeltaEntry::Row(row) => {
+                let row = table.shape.decode(row.get()).ok()?;
+                match row.values.get(table.schema.primary_id?)? {
+                    Value::Guid(id) => Some(*id),
+                    _ => None,
+                }
+            }
+        };
+        let mut whole = now.into_iter().filter_map(|entry| Some((id_of(&entry)?, entry))).collect::<HashMap<_, _>>();
+        let entries = last
+            .into_iter()
+            .map(|entry| match (&entry, id_of(&entry)) {
+                (DeltaEntry::Row(_), Some(id)) => whole.remove(&id).unwrap_or(entry),
+                _ => entry,
+            })
+            .collect::<Vec<_>>();
+        let (mut upserts, mut deletes) = (Vec::new(), Vec::new());
+        sort_out(set, entries, &mut upserts, &mut deletes);
+        let deliveries = self.pack_dataverse(&format!("{before}#{columns}"), upserts, deletes);
+        let watermarks = vec![(dataverse_feed(set), after), (feed_columns(set), columns.to_owned())];
+        self.link.store.capture(&self.link.scope, Capture { deliveries, watermarks }).await?;
         Ok(())
     }
 
@@ -148,39 +202,31 @@ impl Engine {
                 continue;
             }
             token.push_str(before.as_deref().unwrap_or_default());
-            for entry in entries {
-                match entry {
-                    DeltaEntry::Row(row) => upserts.push(CapturedChange {
-                        set: Arc::clone(&set),
-                        operation: Operation::Upsert,
-                        id: None,
-                        row: Some(row),
-                        origin: None,
-                    }),
-                    DeltaEntry::Deleted(id) => deletes.push(CapturedChange {
-                        set: Arc::clone(&set),
-                        operation: Operation::Delete,
-                        id: Some(id),
-                        row: None,
-                        origin: None,
-                    }),
-                }
-            }
+            sort_out(&set, entries, &mut upserts, &mut deletes);
             watermarks.push((feed, after));
         }
         if watermarks.is_empty() {
             return Ok(0);
         }
-        // Parents before children, and the other way round for deletes.
+        let deliveries = self.pack_dataverse(&token, upserts, deletes);
+        let rows = deliveries.iter().map(|delivery| u64::from(delivery.rows)).sum();
+        self.link.store.capture(&self.link.scope, Capture { deliveries, watermarks }).await?;
+        Ok(rows)
+    }
+
+    /// Parents before children, as the changes come, and the other way round for deletes.
+    fn pack_dataverse(
+        &self,
+        token: &str,
+        upserts: Vec<CapturedChange>,
+        mut deletes: Vec<CapturedChange>,
+    ) -> Vec<NewDelivery> {
         deletes.reverse();
         let mut packer = Packer::new(SystemKind::Dataverse, (self.now)(), self.link.limits.batch_rows_max);
         for (number, change) in upserts.into_iter().chain(deletes).enumerate() {
             packer.row(&format!("{token}#{number}"), number.to_string(), change);
         }
-        let deliveries = packer.finish();
-        let rows = deliveries.iter().map(|delivery| u64::from(delivery.rows)).sum();
-        self.link.store.capture(&self.link.scope, Capture { deliveries, watermarks }).await?;
-        Ok(rows)
+        packer.finish()
     }
 
     /// What changed in a table since its watermark, and the next watermark.
@@ -220,7 +266,7 @@ impl Engine {
         for entry in &entries {
             if let DeltaEntry::Row(row) = entry
                 && let Ok(row) = table.shape.decode(row.get())
-                && let Some(dualwright_core::Value::Guid(id)) = table.schema.primary_id.map(|id| &row.values[id])
+                && let Some(Value::Guid(id)) = table.schema.primary_id.map(|id| &row.values[id])
             {
                 seen.insert(*id);
             }
@@ -251,6 +297,33 @@ impl Engine {
             .get(set)
             .cloned()
             .ok_or_else(|| Fault::new(Code::Internal, format!("no map reads {set}, yet its feed was asked for")))
+    }
+}
+
+/// The entries of a delta feed as changes.
+fn sort_out(
+    set: &Arc<str>,
+    entries: Vec<DeltaEntry>,
+    upserts: &mut Vec<CapturedChange>,
+    deletes: &mut Vec<CapturedChange>,
+) {
+    for entry in entries {
+        match entry {
+            DeltaEntry::Row(row) => upserts.push(CapturedChange {
+                set: Arc::clone(set),
+                operation: Operation::Upsert,
+                id: None,
+                row: Some(row),
+                origin: None,
+            }),
+            DeltaEntry::Deleted(id) => deletes.push(CapturedChange {
+                set: Arc::clone(set),
+                operation: Operation::Delete,
+                id: Some(id),
+                row: None,
+                origin: None,
+            }),
+        }
     }
 }
 

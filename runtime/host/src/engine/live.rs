@@ -20,12 +20,34 @@ pub enum LiveEnd {
 /// Deliveries taken from the outbox at once.
 const DELIVERIES_MAX: u32 = 64;
 
+/// Why live sync came to an end that is none of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LivePause {
+    /// As [`LiveEnd::Settled`] says.
+    Settled,
+    /// It was asked to pause, and no transaction is under way.
+    Asked,
+}
+
 impl Engine {
     /// Keeps both sides in step.
     pub async fn live(&self, end: LiveEnd, stop: &CancellationToken) -> Result<(), EngineError> {
+        self.live_until(end, stop, &|| false).await.map(drop)
+    }
+
+    /// The same, until `pause` says so; it is asked between transactions.
+    pub(super) async fn live_until(
+        &self,
+        end: LiveEnd,
+        stop: &CancellationToken,
+        pause: &(dyn Fn() -> bool + Send + Sync),
+    ) -> Result<LivePause, EngineError> {
         let mut quiet = 0;
         let mut failures = 0;
         while !stop.is_cancelled() {
+            if pause() {
+                return Ok(LivePause::Asked);
+            }
             let captured = match self.capture().await {
                 Ok(captured) => {
                     failures = 0;
@@ -42,7 +64,7 @@ impl Engine {
             if captured > 0 {
                 self.watcher.event(Event::Captured { rows: captured });
             }
-            let (delivered, progress) = self.deliver_due(stop).await?;
+            let (delivered, progress) = self.deliver_due(stop, pause).await?;
             self.keep_plugin_timings_at_times().await?;
             if progress && self.retry_waiting(None, stop).await? > 0 {
                 quiet = 0;
@@ -56,15 +78,15 @@ impl Engine {
             // Twice, because what the last delivery wrote comes back through a feed.
             quiet = if backlog.deliveries == 0 { quiet + 1 } else { 0 };
             if end == LiveEnd::Settled && quiet >= 2 {
-                return Ok(());
+                return Ok(LivePause::Settled);
             }
-            let pause = if end == LiveEnd::Settled && quiet > 0 {
+            let wait = if end == LiveEnd::Settled && quiet > 0 {
                 Duration::from_millis(1)
             } else {
                 self.link.limits.poll_interval
             };
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(wait) => {}
                 () = stop.cancelled() => {}
             }
         }
@@ -73,7 +95,11 @@ impl Engine {
 
     /// Works through the outbox: how many rows were settled, and whether a new change of theirs changed the target. When
     /// the target cannot take anything now, the rest waits with the first.
-    async fn deliver_due(&self, stop: &CancellationToken) -> Result<(u64, bool), EngineError> {
+    async fn deliver_due(
+        &self,
+        stop: &CancellationToken,
+        pause: &(dyn Fn() -> bool + Send + Sync),
+    ) -> Result<(u64, bool), EngineError> {
         let mut delivered = 0;
         let mut progress = false;
         loop {
@@ -82,7 +108,7 @@ impl Engine {
                 return Ok((delivered, progress));
             }
             for delivery in &due {
-                if stop.is_cancelled() {
+                if stop.is_cancelled() || pause() {
                     return Ok((delivered, progress));
                 }
                 match self.deliver(&self.lanes[0], delivery).await? {

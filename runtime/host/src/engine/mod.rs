@@ -11,6 +11,7 @@ mod live;
 pub mod order;
 pub mod prepare;
 pub mod progress;
+pub mod runtime;
 mod table_map;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,7 +30,7 @@ pub struct Engine {
     link: Arc<Link>,
     watcher: Arc<dyn Watcher>,
     /// The first one is live sync's; all serve initial sync.
-    lanes: Vec<Lane>,
+    lanes: Arc<[Lane]>,
     /// Microseconds since 1970.
     now: fn() -> i64,
     kept_timings: Mutex<KeptTimings>,
@@ -47,6 +48,19 @@ impl Engine {
     pub fn new(link: Arc<Link>, watcher: Arc<dyn Watcher>) -> Self {
         let lanes = (0..link.limits.initial_sync_concurrency).map(|number| Lane::new(&link.scope, number)).collect();
         Self { link, watcher, lanes, now: now_micros, kept_timings: Mutex::default() }
+    }
+
+    /// An engine that goes on where this one stops, with another link over the same store. Its lanes are the same, so
+    /// that no fence has to change hands.
+    #[must_use]
+    fn succeeded_by(&self, link: Arc<Link>) -> Self {
+        Self {
+            link,
+            watcher: Arc::clone(&self.watcher),
+            lanes: Arc::clone(&self.lanes),
+            now: self.now,
+            kept_timings: Mutex::default(),
+        }
     }
 
     #[must_use]

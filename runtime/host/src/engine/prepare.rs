@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::order::{Node, parents_first};
 use super::table_map::{self, ReadTableMap};
-use crate::config::{BindingConfig, Config, MapConfig, Stage};
+use crate::config::{BindingConfig, Config, MapConfig, Stage, versions};
 use crate::connect::metadata::Catalogue;
 use crate::connect::{System, Table};
 use crate::pipeline::lookups::Lookups;
@@ -68,6 +68,12 @@ pub fn sandbox(config: &Config) -> Result<Sandbox, Fault> {
 
 /// Makes the link of a configuration, or says everything that is in the way.
 pub async fn prepare(config: &Config, store: Store) -> Result<PreparedLink, Vec<StartProblem>> {
+    let sandbox = sandbox(config).map_err(|fault| vec![of_link(&fault)])?;
+    prepare_with(config, store, sandbox).await
+}
+
+/// The same with a sandbox that is there already, whose figures go on.
+pub async fn prepare_with(config: &Config, store: Store, sandbox: Sandbox) -> Result<PreparedLink, Vec<StartProblem>> {
     let mut problems = Problems::default();
     let finops = System::new(SystemKind::Finops, config.link.finops.clone()).map_err(|fault| vec![of_link(&fault)])?;
     let dataverse =
@@ -77,7 +83,6 @@ pub async fn prepare(config: &Config, store: Store) -> Result<PreparedLink, Vec<
         (Ok(left), Ok(right)) => (left, right),
         (left, right) => return Err([left.err(), right.err()].iter().flatten().map(of_link).collect()),
     };
-    let sandbox = sandbox(config).map_err(|fault| vec![of_link(&fault)])?;
 
     let plugins = admit(config, &sandbox, &mut problems);
     let maps = read_maps(config, &left, &right, &mut problems);
@@ -232,7 +237,7 @@ fn read_maps<'a>(
     let mut maps = Vec::new();
     for map in &config.maps {
         let file = map.file.display().to_string();
-        let text = match std::fs::read_to_string(&map.file) {
+        let text = match versions::read(&map.file) {
             Ok(text) => text,
             Err(error) => {
                 problems.error(&file, "file", &format!("cannot be read: {error}"), "Name a file that can be read");
