@@ -233,8 +233,16 @@ impl SystemClient {
         let root = self.root();
         Ok(match self.kind {
             SystemKind::Finops => {
-                let parts = key.iter().map(|(name, value)| format!("{name}='{}'", percent(&value.replace('\'', "''"))));
-                format!("{root}/{set}({})?cross-company=true", parts.collect::<Vec<_>>().join(","))
+                let mut parts = Vec::with_capacity(key.len());
+                for (name, value) in key {
+                    parts.push(match self.column(set, name)?.map(|column| column.kind) {
+                        Some(ColumnKind::Int | ColumnKind::Bigint | ColumnKind::Date | ColumnKind::Datetime) => {
+                            format!("{name}={}", percent(value))
+                        }
+                        _ => format!("{name}='{}'", percent(&value.replace('\'', "''"))),
+                    });
+                }
+                format!("{root}/{set}({})?cross-company=true", parts.join(","))
             }
             SystemKind::Dataverse => {
                 let row = self.find(set, key).await?.with_context(|| format!("{set} has no row {key:?}"))?;

@@ -286,6 +286,7 @@ mod tests {
                     .any(|other| other.leg().dataverse_set == set);
                 assert!(is_there, "{}: no prerequisite writes {set}", map.slug);
             }
+            assert_eq!(Mapping::parse(&map.mapping.to_json()).as_ref(), Ok(&map.mapping), "{}", map.slug);
             assert!(map.summary.len() <= 80 && !map.summary.ends_with('.'), "{}", map.summary);
         }
     }

@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use clap::{Args, Subcommand, ValueEnum};
+use dualwright_core::SystemKind;
 use dualwright_emulator::{
-    Dialect, Emulator, FaultPlan, LimitSettings, SeedPlan, ServeOptions, ThrottleSettings, TlsIdentity, TokenCheck,
-    TokenClient, ca_path,
+    Dialect, Emulator, FaultPlan, LimitSettings, SeedPlan, SeedReport, ServeOptions, ThrottleSettings, TlsIdentity,
+    TokenCheck, TokenClient, ca_path,
 };
 
+use super::generate::SizeArguments;
+use crate::catalogue;
 use crate::demo::DataSource;
 
 #[derive(Debug, Args)]
@@ -83,6 +86,14 @@ struct SeedArguments {
 /// Where tables and rows come from.
 #[derive(Debug, Args)]
 struct SeedFiles {
+    /// Add the tables on which the maps of `dualwright map catalogue` stand.
+    #[arg(long)]
+    catalogue: bool,
+    /// Add rows for all of them, of an invented company with this many customers, to F&O sets that have none yet.
+    #[arg(long, value_name = "CUSTOMERS", requires = "catalogue")]
+    generate: Option<usize>,
+    #[command(flatten)]
+    sizes: SizeArguments,
     /// Add the tables that this file defines. A store remembers its tables.
     #[arg(long, value_name = "FILE")]
     tables: Vec<PathBuf>,
@@ -119,6 +130,10 @@ endpoint gives for the client's id and secret, as Microsoft Entra ID does:
   curl -d grant_type=client_credentials -d client_id=ID -d client_secret=SECRET -d scope=http://HOST/.default \\
     http://HOST/TENANT/oauth2/v2.0/token
 
+Both systems with the tables of the catalogue, and a company of 200 customers in F&O:
+  dualwright emulate finops --catalogue --generate 200 --listen 127.0.0.1:8081
+  dualwright emulate dataverse --catalogue --listen 127.0.0.1:8082
+
 For people: http://HOST/_emulator/ shows tables, rows, requests, the audit and the faults in force.
 For tests: GET /_emulator/audit, POST /_emulator/faults, /_emulator/clock, /_emulator/seed.
 `dualwright emulate seed --help` says how tables and rows are written down.";
@@ -144,7 +159,7 @@ pub(super) async fn emulate(arguments: EmulateArguments) -> anyhow::Result<u8> {
     }
     let dialect = arguments.system.context("which system is not said")?.dialect();
     let emulator = open(dialect, arguments.store.as_deref())?;
-    emulator.apply_seed(&arguments.seed.plan(dialect)?)?;
+    arguments.seed.apply(&emulator)?;
     if arguments.demo {
         load_demo(&emulator, arguments.data.as_deref())?;
     }
@@ -197,7 +212,7 @@ pub(super) async fn emulate(arguments: EmulateArguments) -> anyhow::Result<u8> {
 fn seed(arguments: &SeedArguments) -> anyhow::Result<u8> {
     let dialect = arguments.system.dialect();
     let emulator = open(dialect, Some(&arguments.store))?;
-    let report = emulator.apply_seed(&arguments.seed.plan(dialect)?)?;
+    let report = arguments.seed.apply(&emulator)?;
     let mut said = String::new();
     if arguments.json {
         said = serde_json::to_string(&report)? + "\n";
@@ -216,6 +231,32 @@ fn open(dialect: Dialect, store: Option<&Path>) -> anyhow::Result<Emulator> {
 }
 
 impl SeedFiles {
+    /// What comes with the program first, then what the files say.
+    fn apply(&self, emulator: &Emulator) -> anyhow::Result<SeedReport> {
+        let dialect = emulator.dialect();
+        let plan = self.plan(dialect)?;
+        let mut tables = 0;
+        if self.catalogue {
+            let built_in = catalogue::tables(kind_of(dialect))?;
+            tables = built_in.len();
+            emulator.define(&built_in)?;
+        }
+        let mut report = emulator.apply_seed(&plan)?;
+        report.tables += tables;
+        match (self.generate, dialect) {
+            (Some(customers), Dialect::Finops) => {
+                for set in self.sizes.rows(customers)? {
+                    if emulator.count(set.set)? == 0 {
+                        *report.rows.entry(set.set.to_owned()).or_default() += emulator.seed(set.set, set.rows)?;
+                    }
+                }
+            }
+            // Its rows come over the link.
+            (Some(_), Dialect::Dataverse) | (None, _) => {}
+        }
+        Ok(report)
+    }
+
     fn plan(&self, dialect: Dialect) -> anyhow::Result<SeedPlan> {
         let mut plan = SeedPlan::default();
         for path in &self.schemas {
@@ -231,6 +272,13 @@ impl SeedFiles {
             plan.csv_file(set, path)?;
         }
         Ok(plan)
+    }
+}
+
+const fn kind_of(dialect: Dialect) -> SystemKind {
+    match dialect {
+        Dialect::Finops => SystemKind::Finops,
+        Dialect::Dataverse => SystemKind::Dataverse,
     }
 }
 

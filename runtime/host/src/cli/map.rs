@@ -47,6 +47,7 @@ all of it against the systems themselves before it starts.
   dualwright map check maps/accounts__customers-v3.json
   dualwright map check maps/ --schemas schemas/
   dualwright map check                          the maps of ./dualwright.toml
+  dualwright map check --emulated               the same, against the tables of the emulators
 
 Exit codes: 0 no errors (notices are not errors); 2 at least one error.";
 
@@ -59,6 +60,9 @@ pub(super) struct CheckArguments {
     /// A folder with the tables of both systems, one JSON file each.
     #[arg(long, value_name = "DIR")]
     schemas: Option<PathBuf>,
+    /// Check against the tables that both emulators have with --catalogue.
+    #[arg(long, conflicts_with = "schemas")]
+    emulated: bool,
     /// A Dataverse column path of the integration key, where the configuration or the tables do not say it; once for
     /// each column.
     #[arg(long, value_name = "PATH")]
@@ -219,6 +223,7 @@ pub(super) fn errors_of(file: &Path, schemas: Option<&Path>) -> anyhow::Result<V
     let arguments = CheckArguments {
         files: vec![file.to_owned()],
         schemas: schemas.map(Path::to_owned),
+        emulated: false,
         key: Vec::new(),
         config: ConfigArgument { config: PathBuf::new() },
         json: false,
@@ -230,7 +235,11 @@ pub(super) fn errors_of(file: &Path, schemas: Option<&Path>) -> anyhow::Result<V
 
 fn check_all(arguments: &CheckArguments) -> anyhow::Result<Option<Vec<Checked>>> {
     let Some(sources) = sources(&arguments.files, &arguments.config.config)? else { return Ok(None) };
-    let schemas = arguments.schemas.as_deref().map(Schemas::read).transpose()?;
+    let schemas = match &arguments.schemas {
+        Some(folder) => Some(Schemas::read(folder)?),
+        None if arguments.emulated => Some(Schemas::emulated()?),
+        None => None,
+    };
     let mappings = sources.iter().map(read).collect::<Vec<_>>();
     let keys = Keys::of(&sources, &mappings, schemas.as_ref());
     let mut all = Vec::with_capacity(sources.len());
@@ -789,6 +798,7 @@ mod tests {
             let arguments = CheckArguments {
                 files,
                 schemas,
+                emulated: false,
                 key: Vec::new(),
                 config: ConfigArgument { config: PathBuf::from("dualwright.toml") },
                 json: false,

@@ -7,6 +7,7 @@ mod compare;
 mod config;
 mod demo;
 mod emulate;
+mod generate;
 mod map;
 mod map_catalogue;
 mod map_versions;
@@ -57,6 +58,8 @@ enum Command {
     Run(run::RunArguments),
     /// Run one of the two emulated systems alone.
     Emulate(Box<emulate::EmulateArguments>),
+    /// Write rows of an invented company, for the maps of the catalogue.
+    Generate(generate::GenerateArguments),
     /// What is behind, what failed, and what was done.
     Status(status::StatusArguments),
     /// Read, check and keep table maps.
@@ -115,6 +118,7 @@ pub fn main() -> ExitCode {
             Command::Demo(arguments) => demo::demo(arguments).await,
             Command::Run(arguments) => run::run(arguments).await,
             Command::Emulate(arguments) => emulate::emulate(*arguments).await,
+            Command::Generate(arguments) => generate::generate(arguments).await,
             Command::Status(arguments) => status::status(arguments).await,
             Command::Config(command) => config::config(&command),
             Command::Map(command) => map::map(command),

@@ -10,8 +10,11 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use dualwright_core::schema::{AlternateKey, Lookup, LookupTarget};
 use dualwright_core::{Column, Kind, Schema, SystemKind};
+use dualwright_emulator::{ColumnDefinition, ColumnKind, TableDefinition};
 use rust_decimal::Decimal;
 use serde::Deserialize;
+
+use crate::catalogue::{self, Catalogue};
 
 /// Folders within folders; a deeper tree is a slip, or a link to itself.
 const DEPTH_MAX: usize = 8;
@@ -117,6 +120,28 @@ impl Schemas {
         Self::of(&tables)
     }
 
+    /// The tables that both emulators have with `--catalogue`, and the keys of the maps of the catalogue.
+    pub(super) fn emulated() -> anyhow::Result<Self> {
+        let mut schemas = Self::default();
+        for map in Catalogue::embedded()?.maps() {
+            schemas.keys.insert(map.leg().dataverse_set.clone(), map.integration_key.clone());
+        }
+        let dataverse = catalogue::tables(SystemKind::Dataverse)?;
+        let set_of = dataverse.iter().map(|table| (table.name.as_str(), table.set.as_str())).collect::<HashMap<_, _>>();
+        for table in &dataverse {
+            schemas.dataverse.insert(table.set.clone(), Arc::new(of_definition(SystemKind::Dataverse, table, &set_of)));
+        }
+        for table in catalogue::tables(SystemKind::Finops)? {
+            let schema = Arc::new(of_definition(SystemKind::Finops, &table, &set_of));
+            schemas.finops_names.push(table.entity.clone().unwrap_or_else(|| table.name.clone()));
+            let names = [Some(&table.name), Some(&table.set), table.entity.as_ref(), table.entity_name.as_ref()];
+            for name in names.into_iter().flatten() {
+                schemas.finops.insert(name.to_lowercase(), Arc::clone(&schema));
+            }
+        }
+        Ok(schemas)
+    }
+
     fn of(tables: &[(PathBuf, Table)]) -> anyhow::Result<Self> {
         let set_of = tables
             .iter()
@@ -149,6 +174,79 @@ impl Schemas {
     pub(super) fn finops(&self, entity: &str) -> Option<&Arc<Schema>> {
         self.finops.get(&entity.trim().to_lowercase())
     }
+}
+
+/// A table as an emulator defines it.
+fn of_definition(system: SystemKind, table: &TableDefinition, set_of: &HashMap<&str, &str>) -> Schema {
+    let columns = table.columns.iter().map(|column| column_of(system, column, set_of)).collect();
+    let mut schema = Schema::new(system, &table.name, &table.set, columns);
+    schema.alternate_keys = table
+        .alternate_keys
+        .iter()
+        .map(|key| AlternateKey {
+            name: Arc::from(key.name.as_str()),
+            columns: key.columns.iter().map(|column| Arc::from(column.as_str())).collect(),
+        })
+        .collect();
+    schema.key = table.key.iter().filter_map(|name| schema.index_of(name)).collect();
+    match system {
+        SystemKind::Finops => schema.company = schema.index_of("dataAreaId").filter(|at| schema.key.contains(at)),
+        SystemKind::Dataverse => {
+            let id = table.primary_id.clone().unwrap_or_else(|| format!("{}id", table.name));
+            schema.primary_id = schema.index_of(&id);
+            schema.versioned = Some(true);
+            schema.tracked = Some(!table.untracked);
+            schema.company = (0..schema.columns().len()).find(|&at| {
+                let column = schema.column(at);
+                let targets = column.lookup.iter().flat_map(|lookup| &lookup.targets);
+                targets.into_iter().any(|target| &*target.table == "cdm_company")
+                    && schema.alternate_keys.iter().any(|key| key.columns.contains(&column.name))
+            });
+        }
+    }
+    schema
+}
+
+fn column_of(system: SystemKind, definition: &ColumnDefinition, set_of: &HashMap<&str, &str>) -> Column {
+    let kind = match definition.kind {
+        ColumnKind::Text | ColumnKind::Memo => Kind::Text,
+        ColumnKind::Int | ColumnKind::Bigint | ColumnKind::Choice => Kind::Int64,
+        ColumnKind::Decimal => Kind::Decimal,
+        // F&O has amounts as plain numbers.
+        ColumnKind::Money if system == SystemKind::Finops => Kind::Decimal,
+        ColumnKind::Double if system == SystemKind::Finops => Kind::Decimal,
+        ColumnKind::Money => Kind::Money,
+        ColumnKind::Double => Kind::Float64,
+        ColumnKind::Boolean => Kind::Boolean,
+        // F&O sends every date with a time.
+        ColumnKind::Date if system == SystemKind::Dataverse => Kind::Date,
+        ColumnKind::Date | ColumnKind::Datetime => Kind::Timestamp,
+        ColumnKind::Guid => Kind::Guid,
+        ColumnKind::MultiChoice => Kind::MultiChoice,
+        ColumnKind::Lookup => Kind::Lookup,
+        ColumnKind::Enum => Kind::Choice,
+    };
+    let mut column = Column::new(&definition.name, kind);
+    column.length_max = definition.max_length;
+    column.scale = definition.precision;
+    column.required = definition.required;
+    column.read_only = definition.read_only;
+    let limit = |limit: &Option<serde_json::Number>| limit.as_ref().and_then(|limit| limit.to_string().parse().ok());
+    (column.minimum, column.maximum) = (limit(&definition.min), limit(&definition.max));
+    column.options = definition.options.iter().map(|option| (Arc::from(option.name.as_str()), option.value)).collect();
+    column.enumeration = definition.enumeration.as_deref().map(Arc::from);
+    let targets = definition.targets.iter().filter_map(|target| {
+        Some(LookupTarget {
+            table: Arc::from(target.table.as_str()),
+            set: Arc::from(*set_of.get(target.table.as_str())?),
+            navigation_property: Arc::from(target.navigation_property.as_deref().unwrap_or(&definition.name)),
+        })
+    });
+    let targets = targets.collect::<Vec<_>>();
+    if system == SystemKind::Dataverse && !targets.is_empty() {
+        column.lookup = Some(Lookup { targets });
+    }
+    column
 }
 
 impl Table {

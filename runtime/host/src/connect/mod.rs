@@ -8,6 +8,7 @@ mod bulk;
 pub mod dataverse;
 pub mod finops;
 mod http;
+mod load;
 pub mod metadata;
 mod row_json;
 mod write;
