@@ -87,7 +87,13 @@ pub(crate) fn write(
             match observed {
                 Ok(site) => {
                     session.caller = site.user.as_ref().map(|user| user.in_session()).unwrap_or_default();
-                    dataverse::write(&site, session, references, request)
+                    let answer = dataverse::write(&site, session, references, request);
+                    if answer.0.status < 400
+                        && let Err(refusal) = session.complete()
+                    {
+                        return (refusal, None);
+                    }
+                    answer
                 }
                 Err(refusal) => (refusal, None),
             }

@@ -12,7 +12,7 @@ use crate::catalogue::Table;
 use crate::session::Session;
 
 /// What a write does to a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Operation {
     Create,
     Update,
@@ -79,6 +79,11 @@ pub(crate) trait Observer {
 
     /// The row was written, and nothing is committed yet (post-operation).
     fn after(&mut self, _session: &mut Session<'_>, _write: &RowWrite<'_>) -> Result<(), Response> {
+        Ok(())
+    }
+
+    /// The request wrote all of its rows.
+    fn complete(&mut self, _session: &mut Session<'_>) -> Result<(), Response> {
         Ok(())
     }
 }

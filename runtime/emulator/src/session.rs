@@ -141,6 +141,14 @@ impl<'c> Session<'c> {
         self.observers = observers;
     }
 
+    /// Tells observers that the request wrote all of its rows.
+    pub fn complete(&mut self) -> Result<(), Response> {
+        match self.observe(|observer, session| observer.complete(session)) {
+            Err(Refusal::Observed(refusal)) => Err(*refusal),
+            _ => Ok(()),
+        }
+    }
+
     /// Asks or tells every observer. They are out of the session meanwhile, so what they write is not observed.
     fn observe(
         &mut self,
@@ -260,13 +268,10 @@ impl<'c> Session<'c> {
         before: Option<&[&str]>,
         after: Option<&[Cow<'_, str>]>,
     ) -> Result<(), Refusal> {
-        if self.observers.is_empty() || table.is_bookkeeping {
-            return Ok(());
-        }
-        let after = after.map(|cells| cells.iter().map(AsRef::as_ref).collect::<Vec<&str>>());
-        let write = row_write(table, operation, named, before, after.as_deref());
-        self.permit(&write)?;
-        self.observe(|observer, session| observer.before(session, &write))
+        self.observe_row(table, operation, named, (before, after), |session, write| {
+            session.permit(write)?;
+            session.observe(|observer, session| observer.before(session, write))
+        })
     }
 
     /// Tells observers what was written.
@@ -278,12 +283,28 @@ impl<'c> Session<'c> {
         before: Option<&[&str]>,
         after: Option<&[Cow<'_, str>]>,
     ) -> Result<(), Refusal> {
+        self.observe_row(table, operation, named, (before, after), |session, write| {
+            session.observe(|observer, session| observer.after(session, write))
+        })
+    }
+
+    /// Puts a row write before observers, where there are any. `images` are the row before and after.
+    fn observe_row(
+        &mut self,
+        table: &Arc<Table>,
+        operation: Operation,
+        named: &[usize],
+        images: (Option<&[&str]>, Option<&[Cow<'_, str>]>),
+        moment: impl FnOnce(&mut Self, &RowWrite<'_>) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
         if self.observers.is_empty() || table.is_bookkeeping {
             return Ok(());
         }
+        let (before, after) = images;
         let after = after.map(|cells| cells.iter().map(AsRef::as_ref).collect::<Vec<&str>>());
-        let write = row_write(table, operation, named, before, after.as_deref());
-        self.observe(|observer, session| observer.after(session, &write))
+        let after = after.as_deref();
+        let id = table.primary_id.and_then(|at| table.id_of(after.or(before)?.get(at)?)).unwrap_or_default();
+        moment(self, &RowWrite { table, operation, id, named, before, after })
     }
 
     /// Replaces the cells of a row; what differs counts as named by the caller.
@@ -478,17 +499,6 @@ impl<'c> Session<'c> {
             .execute(params![target.as_bytes().as_slice(), row, column_number(place)])?;
         Ok(())
     }
-}
-
-fn row_write<'a>(
-    table: &'a Arc<Table>,
-    operation: Operation,
-    named: &'a [usize],
-    before: Option<&'a [&'a str]>,
-    after: Option<&'a [&'a str]>,
-) -> RowWrite<'a> {
-    let id = table.primary_id.and_then(|at| table.id_of(after.or(before)?.get(at)?));
-    RowWrite { table, operation, id: id.unwrap_or_default(), named, before, after }
 }
 
 /// The columns that hold something.

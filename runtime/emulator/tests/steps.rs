@@ -465,13 +465,166 @@ async fn steps_run_by_rank_for_each_row_of_a_bulk_message_and_not_when_disabled(
         uris.push(receiver.next().await.uri);
     }
     let path = |name: &str| format!("/hook/{name}?code=s3cret");
-    assert_eq!(uris, [path("early"), path("late"), path("early"), path("late")]);
+    assert_eq!(uris, [path("early"), path("early"), path("late"), path("late")]);
     let step = format!("sdkmessageprocessingsteps({late})");
     ok(&system.send("PATCH", &step, "", r#"{"statecode":1,"statuscode":2}"#).await);
     ok(&system.send("POST", "accounts", "", r#"{"name":"C"}"#).await);
     assert_eq!(receiver.next().await.uri, path("early"));
     assert!(receiver.is_quiet());
     system.end().await;
+}
+
+/// What a step was told: its message, the names of its targets, and of their images.
+fn told(received: &Received) -> String {
+    let context = received.json();
+    let message = received.header("x-ms-dynamics-request-name").to_owned();
+    assert_eq!(context["MessageName"], message);
+    let name = |entity: &Value| value(&entity["Attributes"], "name").as_str().unwrap_or("-").to_owned();
+    let (targets, images, output) = if message.ends_with("Multiple") {
+        let targets = value(&context["InputParameters"], "Targets");
+        assert_eq!(targets["EntityName"], "account");
+        let each = context["PostEntityImagesCollection"].as_array().expect("a list of lists");
+        assert_eq!(context["PrimaryEntityId"], json!(uuid::Uuid::nil()));
+        let targets = targets["Entities"].as_array().expect("entities").iter().map(name).collect::<Vec<_>>();
+        (targets, each.iter().map(|images| name(value(images, "img"))).collect::<Vec<_>>(), "Ids")
+    } else {
+        let target = value(&context["InputParameters"], "Target");
+        (vec![name(target)], vec![name(value(&context["PostEntityImages"], "img"))], "id")
+    };
+    assert_eq!(keys(&context["OutputParameters"]).contains(&output), message.starts_with("Create"), "{message}");
+    format!("{message} {} ({})", targets.join(" "), images.join(" "))
+}
+
+/// <https://learn.microsoft.com/power-apps/developer/data-platform/write-plugin-multiple-operation>: a step for one row
+/// runs for every row of a message about many, and a step for many runs for a message about one.
+#[tokio::test]
+async fn pipelines_of_one_row_and_of_many_are_merged() {
+    let system = system().await;
+    let mut receiver = Receiver::start().await;
+    for (message, property) in
+        [("Create", "Id"), ("CreateMultiple", "Ids"), ("Update", "Target"), ("UpdateMultiple", "Targets")]
+    {
+        let step = register(&system, &receiver.url, message, "account", json!({"mode": 0, "stage": 40})).await;
+        let image = json!({
+            "name": "img", "entityalias": "img", "imagetype": 1, "messagepropertyname": property, "attributes": "name",
+            "sdkmessageprocessingstepid@odata.bind": format!("/sdkmessageprocessingsteps({step})"),
+        });
+        ok(&system.send("POST", "sdkmessageprocessingstepimages", "", &image.to_string()).await);
+    }
+    let id = common::id;
+    let row = |number: u32, name: &str| json!({"@odata.type": "Microsoft.Dynamics.CRM.account", "accountid": id(number), "name": name});
+    let many = |rows: &[Value]| json!({"Targets": rows}).to_string();
+    let bulk = |message: &str| format!("accounts/Microsoft.Dynamics.CRM.{message}");
+    for (method, path, body, wanted) in [
+        ("POST", "accounts".to_owned(), row(1, "A").to_string(), vec!["Create A (A)", "CreateMultiple A (A)"]),
+        (
+            "POST",
+            bulk("CreateMultiple"),
+            many(&[row(2, "B"), row(3, "C")]),
+            vec!["Create B (B)", "Create C (C)", "CreateMultiple B C (B C)"],
+        ),
+        (
+            "PATCH",
+            format!("accounts({})", id(1)),
+            r#"{"name":"a"}"#.to_owned(),
+            vec!["Update a (a)", "UpdateMultiple a (a)"],
+        ),
+        (
+            "POST",
+            bulk("UpdateMultiple"),
+            many(&[row(1, "x"), row(2, "b")]),
+            vec!["Update x (x)", "Update b (b)", "UpdateMultiple x b (x b)"],
+        ),
+        (
+            "POST",
+            bulk("UpsertMultiple"),
+            many(&[row(1, "y"), row(4, "D"), row(2, "z")]),
+            vec!["Update y (y)", "Update z (z)", "UpdateMultiple y z (y z)", "Create D (D)", "CreateMultiple D (D)"],
+        ),
+        ("DELETE", format!("accounts({})", id(4)), String::new(), vec![]),
+    ] {
+        ok(&system.send(method, &path, "", &body).await);
+        for wanted in wanted {
+            assert_eq!(told(&receiver.next().await), wanted, "{method} {path}");
+        }
+        assert!(receiver.is_quiet(), "{method} {path}");
+    }
+    // What a step about many refuses, goes as a whole.
+    receiver.answers(&[200, 200, 500]);
+    let body = many(&[row(5, "E"), row(6, "F")]);
+    let reply = system.send("POST", &bulk("CreateMultiple"), "", &body).await;
+    assert_eq!((reply.status, reply.code().as_str()), (400, "0x80040265"), "{}", reply.text);
+    assert_eq!(system.count("accounts").await, 3);
+    system.end().await;
+}
+
+/// A step for many updates runs when any of the rows names one of its columns, and is told of all of them.
+#[tokio::test]
+async fn a_filtered_step_about_many_is_told_of_all_rows() {
+    let system = system().await;
+    let mut receiver = Receiver::start().await;
+    let step = json!({"mode": 1, "filteringattributes": "name"});
+    register(&system, &receiver.url, "UpdateMultiple", "account", step.clone()).await;
+    register(&system, &receiver.url, "Update", "account", step).await;
+    let target = |number: u32, column: &str| json!({"@odata.type": "Microsoft.Dynamics.CRM.account", "accountid": common::id(number), column: "x"});
+    ok(&system.send("POST", "accounts", "", &target(1, "name").to_string()).await);
+    ok(&system.send("POST", "accounts", "", &target(2, "name").to_string()).await);
+    for (first, second, many, single) in [("name", "description", 1, 1), ("description", "description", 0, 0)] {
+        let body = json!({"Targets": [target(1, first), target(2, second)]}).to_string();
+        ok(&system.send("POST", "accounts/Microsoft.Dynamics.CRM.UpdateMultiple", "", &body).await);
+        drained(&system).await;
+        let mut counts = (0, 0);
+        while let Ok(received) = receiver.received.try_recv() {
+            let context = received.json();
+            if context["MessageName"] == "UpdateMultiple" {
+                let all = &value(&context["InputParameters"], "Targets")["Entities"];
+                assert_eq!(all.as_array().map(Vec::len), Some(2), "{all}");
+                counts.0 += 1;
+            } else {
+                counts.1 += 1;
+            }
+        }
+        assert_eq!(counts, (many, single), "{first} {second}");
+    }
+    let jobs = system.json("asyncoperations?$select=messagename").await;
+    let names = jobs["value"].as_array().expect("jobs").iter().map(|job| &job["messagename"]).collect::<Vec<_>>();
+    assert_eq!(names, ["UpdateMultiple", "Update"], "{jobs}");
+    system.end().await;
+}
+
+/// An endpoint that has 60 seconds, which pass when the clock is told so.
+#[tokio::test]
+async fn a_webhook_is_given_up_after_a_minute() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    for (mode, waited_ms, status, job) in
+        [(0, 59_999, 204, ""), (0, 60_000, 400, ""), (1, 59_999, 204, "3/30"), (1, 60_000, 204, "3/31")]
+    {
+        let system = system().await;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listens");
+        let url = format!("http://{}/hook", listener.local_addr().expect("address"));
+        register(&system, &url, "Create", "account", json!({"mode": mode})).await;
+        let clock = system.emulator.clock();
+        let endpoint = async {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            // The minute has begun when anything arrives.
+            let length = stream.read(&mut [0; 1024]).await.expect("reads");
+            assert!(length > 0);
+            clock.advance(std::time::Duration::from_millis(waited_ms));
+            if waited_ms < 60_000 {
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.expect("writes");
+            }
+            drained(&system).await;
+            stream
+        };
+        let (reply, _stream) = tokio::join!(system.send("POST", "accounts", "", r#"{"name":"A"}"#), endpoint);
+        assert_eq!(reply.status, status, "{mode} {waited_ms}: {}", reply.text);
+        assert_eq!(reply.text.contains("did not answer in time"), status == 400, "{}", reply.text);
+        let jobs = system.json("asyncoperations?$select=statecode,statuscode").await;
+        let shown = |job: &Value| format!("{}/{}", job["statecode"], job["statuscode"]);
+        let jobs = jobs["value"].as_array().expect("jobs").iter().map(shown).collect::<Vec<_>>().join(" ");
+        assert_eq!(jobs, job, "{mode} {waited_ms}");
+        system.end().await;
+    }
 }
 
 #[tokio::test]
@@ -481,7 +634,7 @@ async fn what_cannot_be_registered() {
         ("Create", json!({"stage": 30}), "stage"),
         ("Create", json!({"stage": 20, "mode": 1}), "Asynchronous steps are only supported"),
         ("Create", json!({"mode": 0, "asyncautodelete": true}), "Async auto delete"),
-        ("CreateMultiple", json!({}), "not allowed on the specified message"),
+        ("UpsertMultiple", json!({}), "not allowed on the specified message"),
         ("Update", json!({"filteringattributes": "name,nothing"}), "nothing"),
     ] {
         let reply = try_register(&system, "http://127.0.0.1:1/", message, "account", step.clone()).await;

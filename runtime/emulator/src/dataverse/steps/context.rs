@@ -12,7 +12,7 @@ use rusqlite::Connection;
 
 use super::super::roles::Caller;
 use super::super::{rows::place, system};
-use super::{Stage, Step, message_of};
+use super::{Image, Stage, Step};
 use crate::catalogue::{Catalogue, Table};
 use crate::cell;
 use crate::definition::ColumnKind;
@@ -22,7 +22,14 @@ use crate::store;
 /// The longest body that is sent whole.
 const BODY_BYTES_MAX: usize = 256 * 1024;
 /// What a longer one goes without.
-const LEFT_OUT: [&str; 4] = ["ParentContext", "InputParameters", "PreEntityImages", "PostEntityImages"];
+const LEFT_OUT: [&str; 6] = [
+    "ParentContext",
+    "InputParameters",
+    "PreEntityImages",
+    "PostEntityImages",
+    "PreEntityImagesCollection",
+    "PostEntityImagesCollection",
+];
 
 const CONTRACTS: &str = "http://schemas.microsoft.com/xrm/2011/Contracts";
 const MICROS_PER_DAY: i64 = 86_400_000_000;
@@ -49,9 +56,10 @@ pub(super) struct Body {
     pub is_cut: bool,
 }
 
-/// What one step is told. `operation_id` is that of its job, nil for a synchronous step.
-pub(super) fn body(around: &Surroundings<'_>, step: &Step, write: &RowWrite<'_>, operation_id: Uuid) -> Body {
-    let mut context = context(around, step, write, operation_id);
+/// What one step is told of the rows: there is one, unless the step is about many; they are of one table, and written by
+/// one operation. `operation_id` is that of its job, nil for a synchronous step.
+pub(super) fn body(around: &Surroundings<'_>, step: &Step, writes: &[RowWrite<'_>], operation_id: Uuid) -> Body {
+    let mut context = writes.first().map_or_else(Map::new, |first| context(around, step, first, writes, operation_id));
     let json = written(&context);
     if json.len() <= BODY_BYTES_MAX {
         return Body { json, is_cut: false };
@@ -67,38 +75,81 @@ fn written(context: &Map<String, Value>) -> String {
     serde_json::to_string(context).unwrap_or_default().replace('/', "\\/")
 }
 
-fn context(around: &Surroundings<'_>, step: &Step, write: &RowWrite<'_>, operation_id: Uuid) -> Map<String, Value> {
+fn context(
+    around: &Surroundings<'_>,
+    step: &Step,
+    first: &RowWrite<'_>,
+    writes: &[RowWrite<'_>],
+    operation_id: Uuid,
+) -> Map<String, Value> {
     let is_after = step.stage == Stage::PostOperation;
-    let mut own = base(around, step, write, operation_id, step.stage as i32);
-    own.insert("InputParameters".into(), json!([{"key": "Target", "value": target(around, write, is_after)}]));
-    let is_create = write.operation == Operation::Create;
+    let is_create = first.operation == Operation::Create;
+    let input = |is_after: bool| {
+        if step.is_about_many {
+            let targets = writes.iter().map(|write| target(around, write, is_after)).collect();
+            json!([{"key": "Targets", "value": collection(first.table, targets)}])
+        } else {
+            json!([{"key": "Target", "value": target(around, first, is_after)}])
+        }
+    };
+    let mut own = base(around, step, first, operation_id, step.stage as i32);
+    own.insert("InputParameters".into(), input(is_after));
     if is_after && is_create {
-        own.insert("OutputParameters".into(), json!([{"key": "id", "value": write.id}]));
+        let output = if step.is_about_many {
+            json!({"key": "Ids", "value": writes.iter().map(|write| write.id).collect::<Vec<_>>()})
+        } else {
+            json!({"key": "id", "value": first.id})
+        };
+        own.insert("OutputParameters".into(), json!([output]));
     }
-    for (member, row, wanted) in [("PreEntityImages", write.before, false), ("PostEntityImages", write.after, true)] {
-        let images = step
-            .images
-            .iter()
-            .filter(|image| if wanted { image.is_post && is_after } else { image.is_pre })
-            .filter_map(|image| {
-                let row = row?;
-                let columns = (0..write.table.columns.len()).filter(|&at| {
-                    let name = &write.table.columns[at].definition.name;
-                    row[at] != cell::NULL
-                        && (image.attributes.is_empty()
-                            || Some(at) == write.table.primary_id
-                            || image.attributes.iter().any(|own| own.eq_ignore_ascii_case(name)))
-                });
-                Some(json!({"key": image.alias, "value": entity(around, write, row, columns)}))
-            })
-            .collect::<Vec<_>>();
-        own.insert(member.into(), Value::Array(images));
+    for (member, wanted) in [("PreEntityImages", false), ("PostEntityImages", true)] {
+        let mut each = writes.iter().map(|write| images(around, step, write, wanted));
+        if step.is_about_many {
+            // A row's images stand at its place among the targets (`IPluginExecutionContext4`).
+            own.insert(format!("{member}Collection"), each.collect());
+        } else if let Some(images) = each.next() {
+            own.insert(member.into(), images);
+        }
     }
     // The main operation that the step belongs to, with what its caller sent.
-    let mut parent = base(around, step, write, operation_id, 30);
-    parent.insert("InputParameters".into(), json!([{"key": "Target", "value": target(around, write, false)}]));
+    let mut parent = base(around, step, first, operation_id, 30);
+    parent.insert("InputParameters".into(), input(false));
     own.insert("ParentContext".into(), Value::Object(parent));
     own
+}
+
+/// The images of one row that a step asked for: of the row before, or as `is_post` of the row after.
+fn images(around: &Surroundings<'_>, step: &Step, write: &RowWrite<'_>, is_post: bool) -> Value {
+    let row = if is_post { write.after } else { write.before };
+    let is_wanted = |image: &&Image| {
+        if is_post { image.is_post && step.stage == Stage::PostOperation } else { image.is_pre }
+    };
+    let one = |image: &Image| {
+        let row = row?;
+        let columns = (0..write.table.columns.len()).filter(|&at| {
+            let name = &write.table.columns[at].definition.name;
+            row[at] != cell::NULL
+                && (image.attributes.is_empty()
+                    || Some(at) == write.table.primary_id
+                    || image.attributes.iter().any(|own| own.eq_ignore_ascii_case(name)))
+        });
+        Some(json!({"key": image.alias, "value": entity(around, write, row, columns)}))
+    };
+    step.images.iter().filter(is_wanted).filter_map(one).collect()
+}
+
+/// Rows as one parameter.
+fn collection(table: &Table, entities: Vec<Value>) -> Value {
+    json!({
+        "__type": format!("EntityCollection:{CONTRACTS}"),
+        "Entities": entities,
+        "EntityName": table.name(),
+        "MinActiveRowVersion": null,
+        "MoreRecords": false,
+        "PagingCookie": null,
+        "TotalRecordCount": -1,
+        "TotalRecordCountLimitExceeded": false,
+    })
 }
 
 /// A context without parameters, images and parent.
@@ -112,6 +163,7 @@ fn base(
     let (user, initiating) = (&around.caller.user, &around.caller.initiating);
     // A row that is not there yet has no id.
     let is_unborn = write.operation == Operation::Create && stage < Stage::PostOperation as i32 && stage != 30;
+    let has_no_id = is_unborn || step.is_about_many;
     let shared = around.tag.map(|tag| json!({"key": "tag", "value": tag}));
     let context = json!({
         "BusinessUnitId": user.business_unit,
@@ -124,7 +176,7 @@ fn base(
         "IsInTransaction": !step.is_async && step.stage != Stage::PreValidation,
         "IsOfflinePlayback": false,
         "IsolationMode": 1,
-        "MessageName": message_of(write.operation),
+        "MessageName": step.message(write.operation),
         "Mode": i32::from(step.is_async),
         "OperationCreatedOn": date(around.now, "+0000"),
         "OperationId": operation_id,
@@ -135,7 +187,7 @@ fn base(
         "ParentContext": null,
         "PostEntityImages": [],
         "PreEntityImages": [],
-        "PrimaryEntityId": if is_unborn { Uuid::nil() } else { write.id },
+        "PrimaryEntityId": if has_no_id { Uuid::nil() } else { write.id },
         "PrimaryEntityName": write.table.name(),
         "RequestId": around.request_id,
         "SecondaryEntityName": "none",

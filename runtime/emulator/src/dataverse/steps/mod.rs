@@ -40,8 +40,9 @@ pub(crate) const TABLES: [&str; 3] = [STEP, IMAGE, ENDPOINT];
 /// Tables without events of their own, as on the platform.
 const WITHOUT_EVENTS: [&str; 6] = [STEP, IMAGE, ENDPOINT, JOB, MESSAGE, FILTER];
 
-/// Messages that steps can be registered for. A message about many rows raises the one about a single row for each of
-/// them ("Merged pipelines" in <https://learn.microsoft.com/power-apps/developer/data-platform/write-plugin-multiple-operation>).
+/// Messages that tables have. The pipelines of `Create` and `CreateMultiple` are one, as are those of the updates: whichever
+/// of the two is sent, steps for the single message run for every row, and those for the other once for all of them
+/// (<https://learn.microsoft.com/power-apps/developer/data-platform/write-plugin-multiple-operation>).
 const MESSAGES: [&str; 6] = ["Create", "Update", "Delete", "CreateMultiple", "UpdateMultiple", "UpsertMultiple"];
 
 pub(crate) fn tables() -> anyhow::Result<Vec<TableDefinition>> {
@@ -86,7 +87,7 @@ pub(crate) fn rows_of(table: &Table) -> Vec<Row> {
             json!({
                 "sdkmessagefilterid": filter_id(table.name(), message), "primaryobjecttypecode": table.name(),
                 "secondaryobjecttypecode": "none", "availability": 0,
-                "iscustomprocessingstepallowed": !message.ends_with("Multiple"),
+                "iscustomprocessingstepallowed": operation_of(message).is_some(),
                 "sdkmessageid": known_id(MESSAGE, message),
             }),
         )
@@ -120,6 +121,8 @@ pub(crate) struct Step {
     pub name: String,
     pub stage: Stage,
     pub is_async: bool,
+    /// Whether it is told of all rows of a message at once, and not of each.
+    pub is_about_many: bool,
     rank: i64,
     /// Columns of which an update has to name one; empty for all.
     filtering: Vec<String>,
@@ -140,14 +143,32 @@ pub(crate) struct Image {
 /// Every enabled step, by table and operation, in the order in which they run.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    steps: HashMap<(String, &'static str), Vec<Step>>,
+    steps: HashMap<(String, Operation), Vec<Step>>,
 }
 
-pub(crate) const fn message_of(operation: Operation) -> &'static str {
-    match operation {
-        Operation::Create => "Create",
-        Operation::Update => "Update",
-        Operation::Delete => "Delete",
+impl Step {
+    /// The message that it is registered for.
+    pub const fn message(&self, operation: Operation) -> &'static str {
+        match (operation, self.is_about_many) {
+            (Operation::Create, false) => "Create",
+            (Operation::Create, true) => "CreateMultiple",
+            (Operation::Update, false) => "Update",
+            (Operation::Update, true) => "UpdateMultiple",
+            (Operation::Delete, _) => "Delete",
+        }
+    }
+}
+
+/// The operation behind a message that steps can be registered for, and whether it is about many rows. An upsert raises
+/// those of what it does.
+fn operation_of(message: &str) -> Option<(Operation, bool)> {
+    match message {
+        "Create" => Some((Operation::Create, false)),
+        "CreateMultiple" => Some((Operation::Create, true)),
+        "Update" => Some((Operation::Update, false)),
+        "UpdateMultiple" => Some((Operation::Update, true)),
+        "Delete" => Some((Operation::Delete, false)),
+        _ => None,
     }
 }
 
@@ -158,8 +179,7 @@ impl Registry {
 
     pub fn steps(&self, table: &Table, operation: Operation) -> &[Step] {
         // Steps are few, and rows with steps fewer: a search by a key that need not be built.
-        let message = message_of(operation);
-        let found = self.steps.iter().find(|((name, own), _)| name == table.name() && *own == message);
+        let found = self.steps.iter().find(|((name, own), _)| name == table.name() && *own == operation);
         found.map_or(&[], |(_, steps)| steps.as_slice())
     }
 
@@ -187,7 +207,7 @@ impl Registry {
             }
         })?;
         let (mut messages, mut filters) = (HashMap::new(), HashMap::new());
-        let mut steps: HashMap<(String, &'static str), Vec<Step>> = HashMap::new();
+        let mut steps: HashMap<(String, Operation), Vec<Step>> = HashMap::new();
         let mut rows = Vec::new();
         scan(connection, catalogue, STEP, |row| rows.push(Registered::of(row)))?;
         if rows.is_empty() {
@@ -205,7 +225,7 @@ impl Registry {
         })?;
         for row in rows {
             let Some(message) = row.message.and_then(|id| messages.get(&id)) else { continue };
-            let Some(message) = MESSAGES.into_iter().find(|known| known == message) else { continue };
+            let Some((operation, is_about_many)) = operation_of(message) else { continue };
             let (Some(endpoint), Some(stage)) = (row.endpoint.and_then(|id| endpoints.get(&id)), Stage::of(row.stage))
             else {
                 continue;
@@ -224,11 +244,12 @@ impl Registry {
             }
             let own_images = images.remove(&row.id).unwrap_or_default();
             for table in tables {
-                steps.entry((table, message)).or_default().push(Step {
+                steps.entry((table, operation)).or_default().push(Step {
                     id: row.id,
                     name: row.name.clone(),
                     stage,
                     is_async: row.is_async,
+                    is_about_many,
                     rank: row.rank,
                     filtering: row.filtering.clone(),
                     endpoint: endpoint.clone(),

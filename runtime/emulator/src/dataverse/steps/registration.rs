@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::super::rows::{Cells, place};
 use super::super::{error, failed};
 use super::endpoint::{HTTP_HEADER, HTTP_QUERY_STRING, WEBHOOK, WEBHOOK_KEY, pairs};
-use super::{ENDPOINT, FILTER, IMAGE, JOB, MESSAGE, Registry, STEP, Stage, jobs, names};
+use super::{ENDPOINT, FILTER, IMAGE, JOB, MESSAGE, Registry, STEP, Stage, jobs, names, operation_of};
 use crate::cell;
 use crate::observe::{Observer, Operation, RowWrite};
 use crate::session::Session;
@@ -133,10 +133,10 @@ fn step(session: &Session<'_>, row: &Cells<'_>) -> Result<(), Response> {
         return refuse("Async auto delete can only be set for asynchronous steps.");
     }
     let message = behind(session, row, "sdkmessageid", MESSAGE, "name")?.unwrap_or_default();
-    if !matches!(message.as_str(), "Create" | "Update" | "Delete") {
+    if operation_of(&message).is_none() {
         return refuse(&format!(
             "Custom SdkMessageProcessingStep is not allowed on the specified message: {message}. Register for Create, \
-             Update or Delete; they are raised for every row of a message about many."
+             Update, Delete, CreateMultiple or UpdateMultiple; an upsert raises those of what it does."
         ));
     }
     let Some(table) = behind(session, row, "sdkmessagefilterid", FILTER, "primaryobjecttypecode")? else {
@@ -175,7 +175,9 @@ fn image(session: &Session<'_>, row: &Cells<'_>) -> Result<(), Response> {
     let message = behind(session, &step, "sdkmessageid", MESSAGE, "name")?.unwrap_or_default();
     let (does_not_fit, property) = match message.as_str() {
         "Create" => (is_pre, "Id"),
+        "CreateMultiple" => (is_pre, "Ids"),
         "Delete" => (is_post, "Target"),
+        "UpdateMultiple" => (false, "Targets"),
         _ => (false, "Target"),
     };
     if does_not_fit || (is_post && Stage::of(step.number("stage")) != Some(Stage::PostOperation)) {
