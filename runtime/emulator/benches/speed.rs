@@ -1,6 +1,7 @@
 //! How fast the emulators are: bulk messages against plain SQLite, change sets of 1,000 creates, pages of a large table, reads by key in batches.
 //!
-//! `cargo bench -p dualwright-emulator`. Figures only; what must hold is in the tests.
+//! `cargo bench -p dualwright-emulator --bench speed`, or with `-- bulk`, `-- sets` or `-- pages` a part of it. Figures
+//! only; what must hold is in the tests.
 
 #[path = "measure/bulk.rs"]
 mod bulk;
@@ -20,21 +21,37 @@ const SETS: u32 = 10;
 
 #[tokio::main(flavor = "multi_thread")]
 async fn main() {
+    let part = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let wants = |name: &str| part.as_deref().is_none_or(|part| part == name);
+    if wants("bulk") {
+        measure_bulk().await;
+    }
+    if wants("sets") {
+        for dialect in [Dialect::Dataverse, Dialect::Finops] {
+            measure_sets(dialect).await;
+        }
+    }
+    if wants("pages") {
+        for dialect in [Dialect::Finops, Dialect::Dataverse] {
+            pages::measure(dialect).await;
+        }
+    }
+}
+
+async fn measure_bulk() {
     let folder = std::env::temp_dir().join(format!("dualwright-speed-bulk-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
     bulk::measure(&folder).await;
     std::fs::remove_dir_all(&folder).expect("removes its folder");
-    for dialect in [Dialect::Dataverse, Dialect::Finops] {
-        let folder = std::env::temp_dir().join(format!("dualwright-speed-{}-{}", dialect.name(), std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder");
-        let system = System::start_on(dialect, Some(&folder.join("store.sqlite"))).await;
-        measure(&system, dialect).await;
-        system.end().await;
-        std::fs::remove_dir_all(&folder).expect("removes its folder");
-    }
-    for dialect in [Dialect::Finops, Dialect::Dataverse] {
-        pages::measure(dialect).await;
-    }
+}
+
+async fn measure_sets(dialect: Dialect) {
+    let folder = std::env::temp_dir().join(format!("dualwright-speed-{}-{}", dialect.name(), std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let system = System::start_on(dialect, Some(&folder.join("store.sqlite"))).await;
+    measure(&system, dialect).await;
+    system.end().await;
+    std::fs::remove_dir_all(&folder).expect("removes its folder");
 }
 
 async fn measure(system: &System, dialect: Dialect) {

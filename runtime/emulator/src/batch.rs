@@ -15,6 +15,7 @@ use crate::dataverse::roles::Caller;
 use crate::exchange::preference;
 use crate::fault::FaultAction;
 use crate::observe::Observer;
+use crate::outlet::Outlet;
 use crate::session::Session;
 use crate::{Dialect, Inner, dataverse, finops};
 
@@ -31,6 +32,8 @@ pub(crate) struct Site {
     pub caller: Option<Arc<str>>,
     /// The user who that is (Dataverse).
     pub user: Option<Arc<Caller>>,
+    /// Where a large answer may begin before it is complete; a batch has to know all of it.
+    pub outlet: Option<Arc<Outlet>>,
 }
 
 /// Rows that operations of a change set wrote, by Content-ID: `accounts(6a8f…)`.
@@ -169,6 +172,7 @@ pub(crate) fn single(inner: &Inner, site: &Site, request: &Request) -> Response 
 
 /// Answers a batch.
 pub(crate) fn whole(inner: &Inner, site: &Site, request: &Request) -> Response {
+    let site = &Site { outlet: None, ..site.clone() };
     let dialect = inner.store.dialect;
     let content_type = header(&request.headers, "content-type").unwrap_or_default();
     let operations_max = match dialect {

@@ -19,6 +19,7 @@ use crate::definition::{
 };
 use crate::finops::package;
 use crate::relation::{self, Relations};
+use crate::render::{self, Group};
 
 /// All tables.
 #[derive(Debug, Default)]
@@ -96,6 +97,8 @@ pub(crate) struct Table {
     pub columns: Vec<Column>,
     /// Bytes of a sent row that are not in its cells.
     pub label_bytes: usize,
+    /// The columns as whole rows are written.
+    pub groups: Vec<Group>,
     by_property: HashMap<String, usize>,
     navigation: HashMap<String, (usize, Vec<String>)>,
     /// The id column (Dataverse).
@@ -395,6 +398,7 @@ impl Table {
             dialect,
             number,
             label_bytes: columns.iter().map(|column| column.label.len() + 1 + column.empty.len()).sum(),
+            groups: render::groups(&columns),
             linked: (0..columns.len()).filter(|&at| columns[at].linked).collect(),
             amounts,
             by_property: columns.iter().enumerate().map(|(at, column)| (column.property.clone(), at)).collect(),

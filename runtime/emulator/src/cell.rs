@@ -297,6 +297,20 @@ pub(crate) fn each(data: &str) -> Cells<'_> {
     Cells { rest: inner.filter(|inner| !inner.is_empty()) }
 }
 
+impl Cells<'_> {
+    /// Passes over the next cells if they are these, which stand as in a row; otherwise stays where it is.
+    pub fn pass(&mut self, cells: &str) -> bool {
+        let Some(behind) = self.rest.and_then(|rest| rest.strip_prefix(cells)) else { return false };
+        match behind.as_bytes().first() {
+            None => self.rest = None,
+            Some(b',') => self.rest = behind.get(1..),
+            // The last of them only begins alike.
+            Some(_) => return false,
+        }
+        true
+    }
+}
+
 impl<'a> Iterator for Cells<'a> {
     type Item = &'a str;
 

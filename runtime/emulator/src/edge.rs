@@ -92,16 +92,20 @@ pub(crate) fn identify(dialect: Dialect, response: &mut Response) {
 /// Smaller answers are not worth the work.
 const COMPRESSED_BYTES_MIN: usize = 1_024;
 
-/// Compresses an answer for who asks for it.
-pub(crate) fn compress(request: &Request, response: &mut Response) {
-    let accepts = header(&request.headers, "accept-encoding").is_some_and(|codings| {
+/// Whether the caller asks for compressed answers.
+pub(crate) fn wants_compression(request: &Request) -> bool {
+    header(&request.headers, "accept-encoding").is_some_and(|codings| {
         codings.split(',').any(|coding| {
             let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
             name.trim().eq_ignore_ascii_case("gzip")
                 && weight.split_once('=').is_none_or(|(_, q)| q.trim().parse() != Ok(0.0))
         })
-    });
-    if !accepts || response.body.len() < COMPRESSED_BYTES_MIN {
+    })
+}
+
+/// Compresses an answer for who asks for it.
+pub(crate) fn compress(request: &Request, response: &mut Response) {
+    if !wants_compression(request) || response.body.len() < COMPRESSED_BYTES_MIN {
         return;
     }
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

@@ -19,6 +19,7 @@ mod exchange;
 mod fault;
 mod finops;
 mod observe;
+mod outlet;
 mod own;
 mod page;
 mod post;

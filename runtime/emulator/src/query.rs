@@ -231,15 +231,20 @@ pub(crate) struct Page {
 }
 
 impl Query<'_> {
-    /// Writes the rows of one page, with commas between them.
-    pub fn run(&self, around: Surroundings<'_>, out: &mut Vec<u8>) -> Result<Page, QueryError> {
+    /// Writes the rows of one page, with commas between them. `hand_over` may take what is written so far.
+    pub fn run(
+        &self,
+        around: Surroundings<'_>,
+        out: &mut Vec<u8>,
+        hand_over: &mut dyn FnMut(&mut Vec<u8>),
+    ) -> Result<Page, QueryError> {
         let left = self.token.as_ref().map_or(self.top, |token| token.left);
         let limit = self.page_size.min(left.unwrap_or(usize::MAX));
         let may_go_on = left.is_none_or(|left| limit < left);
         let descending = match self.order.as_slice() {
             [] => false,
             [(column, descending)] if Some(*column) == self.table.clustered => *descending,
-            _ => return self.run_ordered(around, out, limit, left),
+            _ => return self.run_ordered(around, out, hand_over, limit, left),
         };
         let after = self.token.as_ref().map(|token| token.after);
         let (mut rows, mut skipped, mut last, mut goes_on) = (0, 0, 0, false);
@@ -262,6 +267,7 @@ impl Query<'_> {
                 } else {
                     render::write_row(out, around, self.table, cells, stamp, &self.selection)?;
                 }
+                hand_over(out);
                 rows += 1;
                 last = place;
                 // Whether there is another row has to be known only when another page could bring it.
@@ -292,6 +298,7 @@ impl Query<'_> {
         &self,
         around: Surroundings<'_>,
         out: &mut Vec<u8>,
+        hand_over: &mut dyn FnMut(&mut Vec<u8>),
         limit: usize,
         left: Option<usize>,
     ) -> Result<Page, QueryError> {
@@ -333,6 +340,7 @@ impl Query<'_> {
                 out.push(b',');
             }
             render::write_row(out, around, self.table, &cells, row.stamp(), &self.selection)?;
+            hand_over(out);
             rows += 1;
             if rows == limit {
                 let order = self.order.iter().map(|by| cells[by.0].to_owned()).collect();

@@ -2,6 +2,7 @@
 //!
 //! Owns the socket's side of everything; a request is answered on a blocking thread, because the store blocks.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use axum::extract::{ConnectInfo, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request as HttpRequest, Response as HttpResponse, StatusCode};
 use dualwright_odata::batch::{Request, Response, header};
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, stream};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -20,6 +21,7 @@ use crate::batch::{self, Site};
 use crate::clock::http_date;
 use crate::connection::{Entrance, Peer};
 use crate::fault::FaultAction;
+use crate::outlet::{self, Answer, Outlet};
 use crate::requests::{RequestEntry, shown_url};
 use crate::token::Tokens;
 use crate::{Dialect, Inner, ServeOptions, dataverse, edge, exchange, finops, own, post};
@@ -91,13 +93,13 @@ async fn handle(
     let is_own = is_below(&url, own::ROOT);
     let is_head = method == "HEAD";
     let mut client = None;
-    let mut response = match read_body(body).await {
+    let mut answer = match read_body(body).await {
         Ok(body) => {
             let request = raised(&parts, &url, body);
             server.answer(&peer, request, is_own, &mut client).await
         }
-        Err(Unread::TooLarge) => Some(batch::error(dialect, 413, "0x80040203", "The message is too large.")),
-        Err(Unread::Broken) => Some(batch::error(dialect, 400, "0x80060888", "The message broke off.")),
+        Err(Unread::TooLarge) => Some(batch::error(dialect, 413, "0x80040203", "The message is too large.").into()),
+        Err(Unread::Broken) => Some(batch::error(dialect, 400, "0x80060888", "The message broke off.").into()),
     };
     if !is_own {
         inner.requests.add(RequestEntry {
@@ -105,24 +107,24 @@ async fn handle(
             at,
             method,
             url: shown_url(&url),
-            status: response.as_ref().map_or(0, |response| response.status),
+            status: answer.as_ref().map_or(0, |answer| answer.response.status),
             ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             client: client.as_deref().map(str::to_owned),
         });
-        if let Some(response) = &mut response {
+        if let Some(Answer { response, .. }) = &mut answer {
             edge::identify(dialect, response);
             response.headers.push(("Date".into(), http_date(inner.clock.now_seconds())));
         }
         inner.faults.answered();
     }
-    let Some(mut response) = response else {
+    let Some(mut answer) = answer else {
         peer.cut();
-        return outgoing(exchange::no_content(503));
+        return outgoing(exchange::no_content(503).into());
     };
     if is_head {
-        response.body.clear();
+        answer.response.body.clear();
     }
-    outgoing(response)
+    outgoing(answer)
 }
 
 impl Server {
@@ -133,7 +135,7 @@ impl Server {
         request: Request,
         is_own: bool,
         client: &mut Option<Arc<str>>,
-    ) -> Option<Response> {
+    ) -> Option<Answer> {
         let inner = &self.inner;
         let dialect = inner.store.dialect;
         if is_own {
@@ -144,17 +146,17 @@ impl Server {
         if let Some(tokens) = &self.tokens
             && let Some(response) = tokens.answer(&inner.clock, &base, &request)
         {
-            return Some(response);
+            return Some(response.into());
         }
         if is_service(dialect, &request.url)
             && let Some(refusal) = edge::refuse(dialect, &request)
         {
-            return Some(refusal);
+            return Some(refusal.into());
         }
         if let Some(tokens) = &self.tokens {
             *client = tokens.caller(&inner.clock, host, &request.headers);
             if client.is_none() && needs_token(dialect, &request.url) {
-                return Some(tokens.unauthorized(dialect, &base));
+                return Some(tokens.unauthorized(dialect, &base).into());
             }
         }
         let caller = client.clone();
@@ -171,7 +173,7 @@ impl Server {
         action: FaultAction,
         mut request: Request,
         caller: Option<Arc<str>>,
-    ) -> Option<Response> {
+    ) -> Option<Answer> {
         let inner = &self.inner;
         match action {
             FaultAction::Slow { ms } => {
@@ -193,7 +195,7 @@ impl Server {
                     self.respond(request, caller).await;
                 }
                 let retry_after = retry_after.map(|after| after.header(&inner.clock));
-                Some(batch::ordered(inner.store.dialect, status, &code, &message, retry_after))
+                Some(batch::ordered(inner.store.dialect, status, &code, &message, retry_after).into())
             }
             FaultAction::Hang { after_applying } => {
                 if after_applying {
@@ -233,23 +235,39 @@ impl Server {
         }
     }
 
-    async fn respond(&self, request: Request, caller: Option<Arc<str>>) -> Response {
+    /// The answer, as soon as its head is there.
+    async fn respond(&self, request: Request, caller: Option<Arc<str>>) -> Answer {
         let inner = Arc::clone(&self.inner);
         let scheme = self.scheme;
         let dialect = inner.store.dialect;
+        let (outlet, inlet) = outlet::channel();
         let answering = tokio::task::spawn_blocking(move || {
-            let mut response = route(&inner, scheme, caller, &request);
-            edge::compress(&request, &mut response);
-            response
+            let outlet = Arc::new(outlet);
+            let may_begin = request.method == "GET" && !edge::wants_compression(&request);
+            let ahead = may_begin.then(|| Arc::clone(&outlet));
+            let mut response = route(&inner, scheme, caller, ahead, &request);
+            if !outlet.has_begun() {
+                edge::compress(&request, &mut response);
+            }
+            outlet.finish(response);
         });
-        answering.await.unwrap_or_else(|error| {
+        if let Some(answer) = inlet.answer().await {
+            return answer;
+        }
+        if let Err(error) = answering.await {
             tracing::error!(%error, "a request was not answered");
-            batch::error(dialect, 500, "0x80040216", "An unexpected error occurred.")
-        })
+        }
+        batch::error(dialect, 500, "0x80040216", "An unexpected error occurred.").into()
     }
 }
 
-fn route(inner: &Inner, scheme: &str, caller: Option<Arc<str>>, request: &Request) -> Response {
+fn route(
+    inner: &Inner,
+    scheme: &str,
+    caller: Option<Arc<str>>,
+    outlet: Option<Arc<Outlet>>,
+    request: &Request,
+) -> Response {
     let path = request.url.split('?').next().unwrap_or_default();
     if let Some(below) = path.strip_prefix(own::ROOT).filter(|_| is_below(path, own::ROOT)) {
         return own::route(inner, below, request);
@@ -261,10 +279,10 @@ fn route(inner: &Inner, scheme: &str, caller: Option<Arc<str>>, request: &Reques
     let nothing = || batch::error(inner.store.dialect, 404, "0x80060888", &format!("There is nothing at {path}."));
     let base = format!("{scheme}://{host}");
     if inner.store.dialect == Dialect::Finops {
-        return finops::answer(inner, &base, caller, request).unwrap_or_else(nothing);
+        return finops::answer(inner, &base, caller, outlet, request).unwrap_or_else(nothing);
     }
     let Some(root) = dataverse::root(path) else { return nothing() };
-    let site = Site { base, root: root.to_owned(), company: String::new(), caller, user: None };
+    let site = Site { base, root: root.to_owned(), company: String::new(), caller, user: None, outlet };
     dataverse::answer(inner, site, request)
 }
 
@@ -338,8 +356,11 @@ fn owned(headers: &HeaderMap) -> Vec<(String, String)> {
         .collect()
 }
 
-fn outgoing(response: Response) -> HttpResponse<Body> {
-    let mut out = HttpResponse::new(Body::from(response.body));
+fn outgoing(Answer { response, rest }: Answer) -> HttpResponse<Body> {
+    let mut out = HttpResponse::new(match rest {
+        None => Body::from(response.body),
+        Some(rest) => Body::from_stream(stream::once(ready(Ok(response.body.into()))).chain(rest)),
+    });
     *out.status_mut() = StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     for (name, value) in response.headers {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {

@@ -4,19 +4,24 @@
 //! baseline is what serde_json takes for the rows as the answer had them, etags included, parsed before the clock starts,
 //! into a buffer that is large enough: it neither reads a file nor sends anything. It is given twice: of `Value` trees,
 //! where each row has names of its own, and of packed rows that share their names, as a program with types would have
-//! them, which is faster the wider a row is. Both are measured in one run. `PAGE_ROWS` is how many rows the table has in the end (1,000,000 when not set).
+//! them, which is faster the wider a row is. Both are measured in one run. `PAGE_ROWS` is how many rows the table has in the
+//! end (1,000,000 when not set). On F&O there are two tables: one of 4 columns, where what a row costs by itself is all,
+//! and one with as many columns as the published entity `CustomersV3`, of which every fifth holds something.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use dualwright_emulator::Dialect;
+use dualwright_emulator::{Dialect, TableFile, read_tables};
 use serde::{Serialize, Serializer};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::common::{System, id};
 
 const ROWS: usize = 10_000;
 const ROUNDS: usize = 15;
+
+/// Columns of the entity `CustCustomerV3Entity` as published in the Common Data Model.
+const WIDE_COLUMNS: usize = 303;
 
 pub async fn measure(dialect: Dialect) {
     let wanted = std::env::var("PAGE_ROWS").ok().and_then(|rows| rows.parse().ok()).unwrap_or(1_000_000_usize);
@@ -26,7 +31,64 @@ pub async fn measure(dialect: Dialect) {
         system.create("cdm_companies", &format!(r#"{{"cdm_companyid":"{}","cdm_companycode":"usmf"}}"#, id(901))).await;
     }
     add(&system, dialect, 0, ROWS);
-    let (small, pages) = read(&system, dialect).await;
+    let small = compare(&system, dialect, name, table_of(dialect)).await;
+    add(&system, dialect, ROWS, wanted);
+    let (large, _) = read(&system, dialect, table_of(dialect)).await;
+    println!("pages: {name}: among {wanted} rows in {large:?}: {:.2} x of the small table", ratio(large, small));
+    if dialect == Dialect::Finops {
+        system.emulator.define(&wide_table().tables).expect("defines");
+        system.emulator.seed(WIDE, (0..ROWS).map(wide_row).collect()).expect("seeds");
+        compare(&system, dialect, "finops, wide", WIDE).await;
+    }
+    system.end().await;
+}
+
+const fn table_of(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Dataverse => "accounts",
+        Dialect::Finops => "CustomersV3",
+    }
+}
+
+const WIDE: &str = "WideCustomers";
+
+/// Texts, numbers, dates and enumerations by turns, as an entity has them.
+fn wide_table() -> TableFile {
+    let column = |at: usize| match at % 4 {
+        0 => json!({"name": format!("CustomerText{at}"), "type": "text", "maxLength": 60}),
+        1 => json!({"name": format!("CustomerAmount{at}"), "type": "decimal"}),
+        2 => json!({"name": format!("IsCustomerFlag{at}"), "type": "enum", "enum": "NoYes"}),
+        _ => json!({"name": format!("CustomerDate{at}"), "type": "datetime"}),
+    };
+    let mut columns = vec![
+        json!({"name": "dataAreaId", "type": "text", "maxLength": 4}),
+        json!({"name": "CustomerAccount", "type": "text", "maxLength": 20, "required": true}),
+    ];
+    columns.extend((columns.len()..WIDE_COLUMNS).map(column));
+    let table =
+        json!({"name": "WideCustomer", "set": WIDE, "key": ["dataAreaId", "CustomerAccount"], "columns": columns});
+    read_tables(&json!({"tables": [table]}).to_string()).expect("reads")
+}
+
+fn wide_row(row: usize) -> Map<String, Value> {
+    let mut cells = Map::new();
+    cells.insert("dataAreaId".into(), json!("usmf"));
+    cells.insert("CustomerAccount".into(), json!(format!("C{row}")));
+    for at in (2..WIDE_COLUMNS).step_by(5) {
+        let (name, value) = match at % 4 {
+            0 => (format!("CustomerText{at}"), json!(format!("text {at} of row {row}"))),
+            1 => (format!("CustomerAmount{at}"), json!(row)),
+            2 => (format!("IsCustomerFlag{at}"), json!("Yes")),
+            _ => (format!("CustomerDate{at}"), json!("2024-01-02T03:04:05Z")),
+        };
+        cells.insert(name, value);
+    }
+    cells
+}
+
+/// Reads the pages of a table and serialises its rows; gives what reading took.
+async fn compare(system: &System, dialect: Dialect, name: &str, set: &str) -> Duration {
+    let (small, pages) = read(system, dialect, set).await;
     let rows = pages.iter().flat_map(|page| rows_of(page)).collect::<Vec<_>>();
     assert_eq!(rows.len(), ROWS);
     let trees = serialised(&rows);
@@ -40,14 +102,11 @@ pub async fn measure(dialect: Dialect) {
         ratio(small, trees),
         ratio(small, packed)
     );
-    add(&system, dialect, ROWS, wanted);
-    let (large, _) = read(&system, dialect).await;
-    println!("pages: {name}: among {wanted} rows in {large:?}: {:.2} x of the small table", ratio(large, small));
-    system.end().await;
+    small
 }
 
 fn add(system: &System, dialect: Dialect, from: usize, to: usize) {
-    let set = if dialect == Dialect::Dataverse { "accounts" } else { "CustomersV3" };
+    let set = table_of(dialect);
     for start in (from..to).step_by(10_000) {
         let rows = (start..to.min(start + 10_000)).map(|row| super::seed(dialect, row)).collect();
         system.emulator.seed(set, rows).expect("seeds");
@@ -55,17 +114,17 @@ fn add(system: &System, dialect: Dialect, from: usize, to: usize) {
 }
 
 /// The median of reading the first rows in the largest pages of the system, and the pages.
-async fn read(system: &System, dialect: Dialect) -> (Duration, Vec<Vec<u8>>) {
+async fn read(system: &System, dialect: Dialect, set: &str) -> (Duration, Vec<Vec<u8>>) {
     let (query, page) = match dialect {
-        Dialect::Dataverse => ("accounts", 5_000),
-        Dialect::Finops => ("CustomersV3?cross-company=true", 10_000),
+        Dialect::Dataverse => (set.to_owned(), 5_000),
+        Dialect::Finops => (format!("{set}?cross-company=true"), 10_000),
     };
     let root = if dialect == Dialect::Dataverse { "/api/data/v9.2/" } else { "/data/" };
     let root = format!("{}{root}", system.base);
     let (mut took, mut pages) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         pages.clear();
-        let (mut path, started) = (query.to_owned(), Instant::now());
+        let (mut path, started) = (query.clone(), Instant::now());
         while pages.len() * page < ROWS {
             let mut answer = system.open(&path).await;
             let mut parts = Vec::new();

@@ -330,6 +330,7 @@ fn check(emulator: &Emulator, method: &str, below: &str, headers: &[(&str, &str)
         company: String::new(),
         caller: None,
         user: None,
+        outlet: None,
     };
     let url = format!("{}/{below}", super::ROOT);
     let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();

@@ -128,7 +128,7 @@ fn emulator() -> Emulator {
 
 fn check(emulator: &Emulator, method: &str, url: String, body: &[u8]) {
     let request = Request { method: method.to_owned(), url, body: body.to_vec(), ..Request::default() };
-    let Some(answer) = super::answer(&emulator.inner, "http://host", None, &request) else { return };
+    let Some(answer) = super::answer(&emulator.inner, "http://host", None, None, &request) else { return };
     let known: &[u16] = &[200, 201, 204, 400, 404, 405, 415];
     assert!(known.contains(&answer.status), "{} {}: {}", request.method, request.url, answer.status);
     let is_json = answer.headers.iter().any(|(name, value)| name == "Content-Type" && value.contains("json"));

@@ -29,6 +29,7 @@ use dualwright_odata::batch::{Request, Response};
 
 use crate::batch::Site;
 use crate::exchange::{self, json};
+use crate::outlet::Outlet;
 use crate::{Inner, batch};
 
 pub(crate) use metadata::describe;
@@ -70,7 +71,13 @@ pub(crate) fn is_service(path: &str) -> bool {
 }
 
 /// Answers a request to one of the services; `None` when the path belongs to neither.
-pub(crate) fn answer(inner: &Inner, base: &str, client: Option<Arc<str>>, request: &Request) -> Option<Response> {
+pub(crate) fn answer(
+    inner: &Inner,
+    base: &str,
+    client: Option<Arc<str>>,
+    outlet: Option<Arc<Outlet>>,
+    request: &Request,
+) -> Option<Response> {
     // Where nobody checks tokens, what they say is believed.
     let claimed = if client.is_none() { caller::of(request) } else { None };
     let caller = client.as_deref().or(claimed.as_deref());
@@ -85,7 +92,8 @@ pub(crate) fn answer(inner: &Inner, base: &str, client: Option<Arc<str>>, reques
     let own_root = data.or_else(|| root(path, METADATA_ROOT))?;
     let company = inner.finops.companies.of(caller);
     let admitted = inner.finops.throttle.admit(&inner.clock, caller);
-    let site = Site { base: base.to_owned(), root: own_root.to_owned(), company, caller: client.clone(), user: None };
+    let (base, root) = (base.to_owned(), own_root.to_owned());
+    let site = Site { base, root, company, caller: client.clone(), user: None, outlet };
     let response = match admitted {
         Err(throttled) => throttled,
         Ok(_admitted) if data.is_none() => describe(&inner.store, &site, request),

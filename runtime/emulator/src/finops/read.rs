@@ -240,7 +240,19 @@ impl<'a> Read<'a> {
             }
         }
         body.extend_from_slice(b",\"value\":[");
-        let page = query.run(self.around, &mut body).map_err(|error| error.finops(table))?;
+        let head = |body| {
+            let response = json(200, body);
+            match exchange::preference(self.request, "odata.maxpagesize") {
+                Some(size) => with_header(response, "Preference-Applied", format!("odata.maxpagesize={size}")),
+                None => response,
+            }
+        };
+        let mut hand_over = |body: &mut Vec<u8>| {
+            if let Some(outlet) = &self.site.outlet {
+                outlet.offer(|| head(Vec::new()), body);
+            }
+        };
+        let page = query.run(self.around, &mut body, &mut hand_over).map_err(|error| error.finops(table))?;
         body.push(b']');
         if let Some(token) = page.next {
             let query = exchange::link_query(self.resource, &[("$skiptoken", &token)]);
@@ -248,12 +260,7 @@ impl<'a> Read<'a> {
             body.extend_from_slice(format!(",\"@odata.nextLink\":{}", cell::quoted(&link)).as_bytes());
         }
         body.push(b'}');
-        let response = json(200, body);
-        let wanted = exchange::preference(self.request, "odata.maxpagesize");
-        Ok(match wanted {
-            Some(size) => with_header(response, "Preference-Applied", format!("odata.maxpagesize={size}")),
-            None => response,
-        })
+        Ok(head(body))
     }
 }
 

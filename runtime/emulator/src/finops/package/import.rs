@@ -112,6 +112,7 @@ pub(super) fn run(inner: &Inner, execution: &Execution, part: &Part) -> anyhow::
             company: execution.company.clone(),
             caller: None,
             user: None,
+            outlet: None,
         },
         counts: Counts::default(),
         rows: 0,
