@@ -273,8 +273,8 @@ impl Faults {
                 struck = Some(counted.rule.action.clone());
             }
         }
-        if struck.is_none() && !operation {
-            struck = random.as_mut().and_then(|chance| chance.strike(self.dialect, method, path, body));
+        if struck.is_none() {
+            struck = random.as_mut().and_then(|chance| chance.strike(self.dialect, operation, method, path, body));
         }
         struck
     }

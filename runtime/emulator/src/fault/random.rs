@@ -16,8 +16,13 @@ use crate::Dialect;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RandomFaults {
     pub seed: u64,
+    #[serde(default)]
     pub rates: FaultRates,
-    /// Which requests are exposed to chance; `nth` and `times` count those.
+    /// The same of single operations inside batches, where only `reject`, `throttle`, `serverError` and `ignoreIfMatch` can
+    /// strike.
+    #[serde(default)]
+    pub operation_rates: FaultRates,
+    /// Which requests are exposed to chance, and which operations; `nth` and `times` count each for themselves.
     #[serde(rename = "match", default = "all")]
     pub matching: FaultMatch,
     /// The longest wait of `slow` and of a late event, and what `throttle` asks for at most.
@@ -76,6 +81,16 @@ impl FaultRates {
         ]
     }
 
+    /// Those of them that an operation inside a batch can have.
+    fn of_operations(&self) -> [(&'static str, f64); 4] {
+        [
+            ("reject", self.reject),
+            ("throttle", self.throttle),
+            ("serverError", self.server_error),
+            ("ignoreIfMatch", self.ignore_if_match),
+        ]
+    }
+
     fn of_events(&self) -> [(&'static str, f64); 2] {
         [("duplicateEvent", self.duplicate_event), ("lateEvent", self.late_event)]
     }
@@ -83,7 +98,13 @@ impl FaultRates {
 
 impl RandomFaults {
     pub(super) fn check(&self) -> anyhow::Result<()> {
-        for rates in [self.rates.of_requests().as_slice(), self.rates.of_events().as_slice()] {
+        let operations = self.operation_rates.of_operations();
+        let others = self.operation_rates.of_requests().into_iter().chain(self.operation_rates.of_events());
+        for (name, rate) in others {
+            let is_possible = operations.iter().any(|(possible, _)| *possible == name);
+            ensure!(is_possible || rate == 0.0, "the rate {name} cannot strike an operation inside a batch");
+        }
+        for rates in [self.rates.of_requests().as_slice(), self.rates.of_events().as_slice(), operations.as_slice()] {
             for (name, rate) in rates {
                 ensure!((0.0..=1.0).contains(rate), "the rate {name} is {rate}, and has to be from 0 to 1");
             }
@@ -100,32 +121,52 @@ pub(super) struct Chance {
     faults: RandomFaults,
     /// Requests that matched.
     requests: u64,
+    /// Operations inside batches that matched.
+    operations: u64,
     events: u64,
     hits: BTreeMap<&'static str, u64>,
 }
 
 impl Chance {
     pub fn new(faults: RandomFaults) -> Self {
-        Self { faults, requests: 0, events: 0, hits: BTreeMap::new() }
+        Self { faults, requests: 0, operations: 0, events: 0, hits: BTreeMap::new() }
     }
 
-    pub fn strike(&mut self, dialect: Dialect, method: &str, path: &str, body: &[u8]) -> Option<FaultAction> {
+    /// What strikes a request, or with `operation` one of the operations inside a batch.
+    pub fn strike(
+        &mut self,
+        dialect: Dialect,
+        operation: bool,
+        method: &str,
+        path: &str,
+        body: &[u8],
+    ) -> Option<FaultAction> {
         let matching = &self.faults.matching;
         if !matching.fits(method, path, body) {
             return None;
         }
-        self.requests += 1;
+        let counter = if operation { &mut self.operations } else { &mut self.requests };
+        *counter += 1;
+        let number = *counter;
         let first = u64::from(matching.nth.max(1));
-        if self.requests < first || (matching.times != 0 && self.requests - first >= u64::from(matching.times)) {
+        if number < first || (matching.times != 0 && number - first >= u64::from(matching.times)) {
             return None;
         }
-        let mut draw = Draw::new(self.faults.seed, self.requests);
-        let kind = draw.kind(&self.faults.rates.of_requests())?;
+        let (mut draw, kind, what) = if operation {
+            // Numbers of their own, far from those of requests.
+            let mut draw = Draw::new(self.faults.seed, number | (1 << 62));
+            let kind = draw.kind(&self.faults.operation_rates.of_operations())?;
+            (draw, kind, "operation")
+        } else {
+            let mut draw = Draw::new(self.faults.seed, number);
+            let kind = draw.kind(&self.faults.rates.of_requests())?;
+            (draw, kind, "request")
+        };
         *self.hits.entry(kind).or_default() += 1;
         let ms = draw.below(self.faults.ms_max.max(1)) + 1;
         let which = draw.below(4);
         let is_applied = draw.below(2) == 1;
-        let said = format!("Fault by chance: seed {}, request {}.", self.faults.seed, self.requests);
+        let said = format!("Fault by chance: seed {}, {what} {number}.", self.faults.seed);
         let answer = |status: u16, code: &str, retry_after, after_applying| FaultAction::Answer {
             status,
             code: code.to_owned(),
@@ -152,9 +193,12 @@ impl Chance {
                 };
                 answer(429, throttled, Some(after), false)
             }
-            "serverError" => {
-                answer([500, 502, 503, 504][usize::try_from(which).unwrap_or(0)], failed, None, is_applied)
-            }
+            "serverError" => answer(
+                [500, 502, 503, 504][usize::try_from(which).unwrap_or(0)],
+                failed,
+                None,
+                is_applied && !operation,
+            ),
             "reorder" => FaultAction::Hold { answers: 1, ms_max: self.faults.ms_max },
             "ignoreIfMatch" => FaultAction::IgnoreIfMatch,
             _ => FaultAction::ExpireDeltaLinks,
@@ -212,7 +256,7 @@ mod tests {
     use super::*;
 
     fn chance(seed: u64, rates: FaultRates) -> Chance {
-        Chance::new(RandomFaults { seed, rates, matching: all(), ms_max: 100 })
+        Chance::new(RandomFaults { seed, rates, operation_rates: rates, matching: all(), ms_max: 100 })
     }
 
     #[test]
@@ -233,7 +277,8 @@ mod tests {
         };
         let play = |seed: u64| {
             let mut chance = chance(seed, rates);
-            let requests = (0..500).map(|_| chance.strike(Dialect::Dataverse, "GET", "/x", b"")).collect::<Vec<_>>();
+            let requests =
+                (0..500).map(|_| chance.strike(Dialect::Dataverse, false, "GET", "/x", b"")).collect::<Vec<_>>();
             let events = (0..500).map(|_| chance.event()).collect::<Vec<_>>();
             (requests, events, chance.hits)
         };
@@ -247,20 +292,47 @@ mod tests {
             let wanted = (rate * 500.0) as u64;
             assert!(wanted / 2 < share && share < wanted * 2, "{kind}: {share} of 500 at a rate of {rate}");
         }
-        // An event in between changes nothing for the requests.
+        // An event or an operation in between changes nothing for the requests.
         let mut mixed = chance(7, rates);
         let again = (0..500).map(|_| {
             mixed.event();
-            mixed.strike(Dialect::Dataverse, "GET", "/x", b"")
+            mixed.strike(Dialect::Dataverse, true, "GET", "/x", b"");
+            mixed.strike(Dialect::Dataverse, false, "GET", "/x", b"")
         });
         assert!(again.eq(requests));
+    }
+
+    #[test]
+    fn operations_inside_batches_have_rates_of_their_own() {
+        let rates =
+            FaultRates { reject: 0.1, throttle: 0.1, server_error: 0.1, ignore_if_match: 0.1, ..FaultRates::default() };
+        let play = |operation: bool| {
+            let mut chance = chance(7, FaultRates::default());
+            chance.faults.operation_rates = rates;
+            chance.faults.check().expect("rates that fit");
+            let struck = (0..500).filter_map(|_| chance.strike(Dialect::Dataverse, operation, "PATCH", "/x", b""));
+            (struck.collect::<Vec<_>>(), chance.hits.len())
+        };
+        assert_eq!(play(false), (Vec::new(), 0));
+        let (struck, kinds) = play(true);
+        assert_eq!((kinds, play(true).0 == struck), (4, true));
+        assert!(100 < struck.len() && struck.len() < 300, "{}", struck.len());
+        for action in struck {
+            // Nothing of a change set stays when one of it is refused.
+            let fits =
+                matches!(&action, FaultAction::Answer { after_applying: false, .. } | FaultAction::IgnoreIfMatch);
+            assert!(fits, "{action:?}");
+        }
+        let mut faults = chance(7, FaultRates::default()).faults;
+        faults.operation_rates = FaultRates { hang: 0.1, ..FaultRates::default() };
+        assert!(faults.check().is_err());
     }
 
     #[test]
     fn only_what_matches_is_exposed() {
         let mut chance = chance(1, FaultRates { reset: 1.0, ..FaultRates::default() });
         chance.faults.matching = FaultMatch { path: Some("/a".into()), nth: 2, times: 2, ..FaultMatch::default() };
-        let mut strike = |path: &str| chance.strike(Dialect::Finops, "GET", path, b"").is_some();
+        let mut strike = |path: &str| chance.strike(Dialect::Finops, false, "GET", path, b"").is_some();
         assert_eq!(["/a", "/b", "/a", "/a", "/a"].map(&mut strike), [false, false, true, true, false]);
     }
 }
