@@ -109,30 +109,30 @@ pub fn matches(expression: &Expression, property: &dyn Fn(&str) -> Literal) -> b
     evaluate(expression, property) == Some(true)
 }
 
+/// `and` of three values, where `None` is not known: false as soon as one is false.
+#[must_use]
+pub fn all_hold(conditions: impl IntoIterator<Item = Option<bool>>) -> Option<bool> {
+    let mut all = Some(true);
+    for condition in conditions {
+        match condition {
+            Some(true) => {}
+            Some(false) => return Some(false),
+            None => all = None,
+        }
+    }
+    all
+}
+
+/// `or` of three values, where `None` is not known: true as soon as one is true.
+#[must_use]
+pub fn one_holds(conditions: impl IntoIterator<Item = Option<bool>>) -> Option<bool> {
+    all_hold(conditions.into_iter().map(|one| one.map(|is| !is))).map(|is| !is)
+}
+
 fn evaluate(expression: &Expression, property: &dyn Fn(&str) -> Literal) -> Option<bool> {
     match expression {
-        Expression::And(all) => {
-            let mut result = Some(true);
-            for one in all {
-                match evaluate(one, property) {
-                    Some(true) => {}
-                    Some(false) => return Some(false),
-                    None => result = None,
-                }
-            }
-            result
-        }
-        Expression::Or(any) => {
-            let mut result = Some(false);
-            for one in any {
-                match evaluate(one, property) {
-                    Some(true) => return Some(true),
-                    Some(false) => {}
-                    None => result = None,
-                }
-            }
-            result
-        }
+        Expression::And(all) => all_hold(all.iter().map(|one| evaluate(one, property))),
+        Expression::Or(any) => one_holds(any.iter().map(|one| evaluate(one, property))),
         Expression::Not(inner) => evaluate(inner, property).map(|is| !is),
         Expression::Compare { left, operator, right } => {
             Some(compare(&left.value(property), *operator, &right.value(property)))
@@ -518,6 +518,25 @@ mod tests {
                 format!("{}{{{collection} {variable} {inner}}}", if *all { "all" } else { "any" })
             }
             Expression::Function { name, arguments } => format!("{name}{arguments:?}"),
+        }
+    }
+
+    #[test]
+    fn three_values() {
+        let (yes, no, unknown) = (Some(true), Some(false), None);
+        for (conditions, all, one) in [
+            (&[][..], yes, no),
+            (&[yes, yes], yes, yes),
+            (&[no, no], no, no),
+            (&[yes, no], no, yes),
+            (&[yes, unknown], unknown, yes),
+            (&[unknown, yes], unknown, yes),
+            (&[no, unknown], no, unknown),
+            (&[unknown, no], no, unknown),
+            (&[unknown], unknown, unknown),
+        ] {
+            let held = (all_hold(conditions.iter().copied()), one_holds(conditions.iter().copied()));
+            assert_eq!(held, (all, one), "{conditions:?}");
         }
     }
 

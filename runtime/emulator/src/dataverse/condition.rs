@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use dualwright_odata::Literal;
-use dualwright_odata::filter::Comparison;
+use dualwright_odata::filter::{self, Comparison};
 use rusqlite::Connection;
 use uuid::Uuid;
 
@@ -81,28 +81,8 @@ impl Condition {
     fn evaluate(&self, connection: &Connection, rows: &Rows<'_>) -> Option<bool> {
         match self {
             Self::Constant(is) => Some(*is),
-            Self::And(all) => {
-                let mut result = Some(true);
-                for one in all {
-                    match one.evaluate(connection, rows) {
-                        Some(true) => {}
-                        Some(false) => return Some(false),
-                        None => result = None,
-                    }
-                }
-                result
-            }
-            Self::Or(any) => {
-                let mut result = Some(false);
-                for one in any {
-                    match one.evaluate(connection, rows) {
-                        Some(true) => return Some(true),
-                        Some(false) => {}
-                        None => result = None,
-                    }
-                }
-                result
-            }
+            Self::And(all) => filter::all_hold(all.iter().map(|one| one.evaluate(connection, rows))),
+            Self::Or(any) => filter::one_holds(any.iter().map(|one| one.evaluate(connection, rows))),
             Self::Not(inner) => inner.evaluate(connection, rows).map(|is| !is),
             Self::Test { place, test } => test.evaluate(&place.literal(connection, rows)),
             Self::Columns { left, operator, right } => {
