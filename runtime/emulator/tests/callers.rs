@@ -243,3 +243,99 @@ async fn a_delta_is_net_and_misses_nothing_between_its_pages() {
     assert_eq!(late, ["late", "new"]);
     system.end().await;
 }
+
+/// Privileges below the organization: whose rows are read and written, and how. The tree of units is `org` with `north`
+/// below it, `far` below that, and `south` beside `north`.
+#[tokio::test]
+async fn depth_decides_whose_rows_are_reached() {
+    const PRIVILEGES: [&str; 5] =
+        ["prvReadAccount", "prvWriteAccount", "prvReadContact", "prvAppendToAccount", "prvReadcdm_company"];
+    let system = system().await;
+    let org = system.json("WhoAmI").await["BusinessUnitId"].as_str().expect("an id").to_owned();
+    let mut units = vec![org.clone()];
+    for (name, parent) in [("north", 0), ("far", 1), ("south", 0)] {
+        let body =
+            json!({"name": name, "parentbusinessunitid@odata.bind": format!("/businessunits({})", units[parent])});
+        units.push(made(&system, "businessunits", body, "businessunitid").await);
+    }
+    // Somebody in every unit, who owns a row there; `own` is the caller's.
+    let mut owners = Vec::new();
+    for unit in &units {
+        let body =
+            json!({"lastname": "O", "fullname": "O", "businessunitid@odata.bind": format!("/businessunits({unit})")});
+        owners.push(made(&system, "systemusers", body, "systemuserid").await);
+    }
+    let team = json!({"name": "T", "businessunitid@odata.bind": format!("/businessunits({})", units[3])});
+    let team = made(&system, "teams", team, "teamid").await;
+    for (depth, wanted) in [
+        ("Basic", vec!["own", "team"]),
+        ("Local", vec!["north", "own", "team"]),
+        ("Deep", vec!["far", "north", "own", "team"]),
+        ("Global", vec!["far", "north", "org", "own", "south", "team"]),
+    ] {
+        let (user, _) = user_with(&system, &PRIVILEGES, depth).await;
+        let moved = json!({"businessunitid@odata.bind": format!("/businessunits({})", units[1])}).to_string();
+        let reply = system.send("PATCH", &format!("systemusers({user})"), "", &moved).await;
+        assert_eq!(reply.status, 204, "{}", reply.text);
+        let member = json!({"@odata.id": format!("{}/api/data/v9.2/systemusers({user})", system.base)}).to_string();
+        let reply = system.send("POST", &format!("teams({team})/teammembership_association/$ref"), "", &member).await;
+        assert_eq!(reply.status, 204, "{}", reply.text);
+        let mut accounts = Vec::new();
+        let rows =
+            ["org", "north", "far", "south"].into_iter().zip(&owners).map(|(name, owner)| (name, "systemusers", owner));
+        for (name, set, owner) in rows.chain([("own", "systemusers", &user), ("team", "teams", &team)]) {
+            let body = json!({"name": name, "description": depth, "ownerid@odata.bind": format!("/{set}({owner})")});
+            let account = made(&system, "accounts", body, "accountid").await;
+            let contact = json!({
+                "lastname": name, "employer@odata.bind": format!("/accounts({account})"),
+                "ownerid@odata.bind": format!("/systemusers({user})"),
+            });
+            system.create("contacts", &contact.to_string()).await;
+            accounts.push((name, account));
+        }
+        let acting = format!("MSCRMCallerID: {user}");
+        let fetch = format!(
+            "<fetch><entity name='contact'><attribute name='lastname'/><link-entity name='account' from='accountid' \
+             to='employer'><filter><condition attribute='description' operator='eq' value='{depth}'/></filter>\
+             </link-entity></entity></fetch>"
+        );
+        let fetch = format!("contacts?fetchXml={}", dualwright_odata::escape::component(&fetch));
+        for (path, column) in [
+            (format!("accounts?$select=name&$filter=description eq '{depth}'&$orderby=name"), "name"),
+            (format!("accounts?$apply=filter(description eq '{depth}')/groupby((name))"), "name"),
+            (fetch, "lastname"),
+        ] {
+            let reply = system.send("GET", &path, &acting, "").await;
+            assert_eq!(reply.status, 200, "{path}: {}", reply.text);
+            let mut names = reply.column(column);
+            names.sort_unstable();
+            assert_eq!(names, wanted, "{depth} {path}");
+        }
+        let reply = system.send("GET", &format!("accounts/$count?$filter=description eq '{depth}'"), &acting, "").await;
+        assert_eq!(reply.text.trim_start_matches('\u{feff}'), wanted.len().to_string(), "{depth}");
+        let expanded =
+            format!("contacts?$select=lastname&$expand=employer($select=name)&$filter=_ownerid_value eq {user}");
+        let expanded = system.send("GET", &expanded, &acting, "").await.json();
+        let mut behind = expanded["value"].as_array().expect("rows").iter().filter(|row| !row["employer"].is_null());
+        assert!(behind.all(|row| wanted.contains(&row["lastname"].as_str().unwrap_or_default())), "{depth} {expanded}");
+        for (name, account) in accounts {
+            let reaches = wanted.contains(&name);
+            for (method, body, access, status) in
+                [("GET", "", "ReadAccess", 200), ("PATCH", r#"{"creditonhold":true}"#, "WriteAccess", 204)]
+            {
+                let reply = system.send(method, &format!("accounts({account})"), &acting, body).await;
+                let case = format!("{depth} {method} {name}: {}", reply.text);
+                if reaches {
+                    assert_eq!(reply.status, status, "{case}");
+                } else {
+                    assert_eq!((reply.status, reply.code().as_str()), (403, "0x80048306"), "{case}");
+                    assert!(reply.text.contains(access) && reply.text.contains(&account), "{case}");
+                }
+            }
+        }
+        // A table without owners is the organization's.
+        let reply = system.send("GET", "cdm_companies", &acting, "").await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+    }
+    system.end().await;
+}

@@ -61,6 +61,7 @@ pub(super) fn answer(
             None => further,
         });
     }
+    plan.filter = compiler.within_reach(table, plan.filter);
     if let Some(text) = resource.option("$orderby") {
         let names = split_list(text).into_iter().filter_map(|item| item.split(' ').next());
         let aggregated = names.into_iter().any(|name| plan.aggregates.iter().any(|one| one.name == name));

@@ -12,6 +12,7 @@ use super::condition::{Condition, Passing, each_related};
 use super::display::{self, Annotations, FORMATTED, LOOKUP_NAVIGATION, LOOKUP_TABLE, Targets};
 use super::filter::Compiler;
 use super::query::Order;
+use super::roles;
 use crate::batch::Site;
 use crate::catalogue::{Link, Table};
 use crate::cell;
@@ -187,6 +188,7 @@ impl Expansion {
                     return Err(QueryError::Property(name.to_owned()));
                 };
                 let filter = option("$filter").map(|text| compiler.filter(target, text)).transpose()?;
+                let filter = compiler.within_reach(target, filter);
                 let top = option("$top").map(|text| {
                     text.parse().map_err(|_| QueryError::Malformed(format!("Invalid value '{text}' for $top.")))
                 });
@@ -287,6 +289,9 @@ impl Writer<'_> {
             }
             let mut cells = Vec::with_capacity(target.columns.len());
             target.cells(&row.data, &mut cells);
+            if self.site.user.as_ref().is_some_and(|caller| roles::may_read_row(caller, target, &cells).is_err()) {
+                break;
+            }
             if self.is_representation {
                 crate::render::open(out, target, row.stamp());
             } else {

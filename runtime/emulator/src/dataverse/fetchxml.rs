@@ -316,15 +316,17 @@ impl<'a> Fetch<'a> {
             0 => None,
             _ => Some(Condition::And(all)),
         };
-        match condition {
+        let own_condition = match condition {
             Some(condition) if looks_beyond(&condition, own) => {
                 self.after_joins = Some(match self.after_joins.take() {
                     Some(before) => Condition::And(vec![before, condition]),
                     None => condition,
                 });
+                None
             }
-            condition => self.sources[own].filter = condition,
-        }
+            condition => condition,
+        };
+        self.sources[own].filter = self.compiler.joined_within_reach(&parent, own, own_condition);
         Ok(next)
     }
 
@@ -382,6 +384,7 @@ impl<'a> Fetch<'a> {
             inner: inner.map(Box::new),
         };
         let inner = (!filters.is_empty()).then_some(Condition::And(filters));
+        let inner = self.compiler.within_reach(&table, inner);
         Ok(match kind {
             "not any" => Condition::Not(Box::new(any(inner))),
             // Documented so: there are rows, and none of them meets the filter.

@@ -10,7 +10,7 @@ use dualwright_odata::filter::{self, Argument, Comparison, Expression, Operand, 
 use uuid::Uuid;
 
 use super::condition::{Condition, Pattern, Place, Test};
-use super::{span, system};
+use super::{roles, span, system};
 use crate::batch::Site;
 use crate::catalogue::{Catalogue, Table};
 use crate::definition::ColumnKind;
@@ -31,6 +31,25 @@ pub(crate) struct Compiler<'a> {
 impl Compiler<'_> {
     pub fn permit(&self, table: &Table) -> Result<(), QueryError> {
         super::permit(self.site, table).map_err(|refusal| QueryError::Refused(Box::new(refusal)))
+    }
+
+    /// The filter, and what a row has to meet for the caller to read it.
+    pub fn within_reach(&self, table: &Arc<Table>, filter: Option<Condition>) -> Option<Condition> {
+        self.joined_within_reach(table, 0, filter)
+    }
+
+    /// The same of the joined row with that number.
+    pub fn joined_within_reach(
+        &self,
+        table: &Arc<Table>,
+        source: usize,
+        filter: Option<Condition>,
+    ) -> Option<Condition> {
+        let reach = self.site.user.as_ref().and_then(|caller| roles::reach_of(caller, table, source));
+        match (filter, reach) {
+            (Some(filter), Some(reach)) => Some(Condition::And(vec![filter, reach])),
+            (filter, reach) => filter.or(reach),
+        }
     }
 
     /// A property by its path, as [`Place::of_path`] reads it.
@@ -181,6 +200,12 @@ impl Compiler<'_> {
             self.catalogue.related(table.name(), own).ok_or_else(|| QueryError::Property(own.to_owned()))?;
         self.permit(referring)?;
         let inner = inner.map(|inner| self.expression(referring, inner_variable, inner)).transpose()?;
+        // Rows that the caller cannot see are none.
+        let inner = match self.within_reach(referring, None) {
+            Some(reach) if all => inner.map(|inner| Condition::Or(vec![Condition::Not(Box::new(reach)), inner])),
+            Some(_) => self.within_reach(referring, inner),
+            None => inner,
+        };
         let own_id = table.primary_id.ok_or_else(|| QueryError::Property(own.to_owned()))?;
         Ok(Condition::Related {
             own_id: Place::own(table, own_id),

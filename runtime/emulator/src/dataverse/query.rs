@@ -142,6 +142,7 @@ impl<'a> Query<'a> {
             exchange::preference(request, "odata.maxpagesize").or_else(|| exchange::preference(request, "maxpagesize"));
         let size = size.and_then(|size| size.parse::<usize>().ok()).filter(|size| *size > 0);
         let filter = resource.resolved("$filter").map(|text| compiler.filter(table, &text)).transpose()?;
+        let filter = compiler.within_reach(table, filter);
         let order = resource.resolved("$orderby").map(|text| Order::list(compiler, table, &text)).transpose()?;
         let token = match resource.option("$skiptoken") {
             None => None,

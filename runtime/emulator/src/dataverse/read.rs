@@ -288,13 +288,19 @@ impl<'a> Reader<'a> {
         Ok(body)
     }
 
+    /// Refuses to go on from a row that the caller cannot see.
+    fn within_reach(&self, table: &Table, cells: &[&str]) -> Result<(), Response> {
+        self.site.user.as_ref().map_or(Ok(()), |caller| super::roles::may_read_row(caller, table, cells))
+    }
+
     /// What a path behind a row leads to: a property, a row, rows, or a reference.
     fn behind(&self, table: &Arc<Table>, row: Found, path: &[Segment]) -> Result<Response, Response> {
         let (mut table, mut row, mut path) = (Arc::clone(table), row, path);
         loop {
-            let Some((step, rest)) = path.split_first() else { return self.row(&table, &row) };
             let mut cells = Vec::with_capacity(table.columns.len());
             table.cells(&row.data, &mut cells);
+            self.within_reach(&table, &cells)?;
+            let Some((step, rest)) = path.split_first() else { return self.row(&table, &row) };
             if let Some(at) = table.readable(&step.name) {
                 return self.property(&table, &cells, at, rest);
             }

@@ -20,6 +20,8 @@ pub(crate) struct Directory {
     users: HashMap<Uuid, Arc<User>>,
     by_application: HashMap<Uuid, Uuid>,
     by_object: HashMap<Uuid, Uuid>,
+    /// Business units with those right below them.
+    units: HashMap<Uuid, Vec<Uuid>>,
     /// Of all privileges there are, by id.
     pub privileges: HashMap<Uuid, String>,
 }
@@ -122,6 +124,11 @@ impl Directory {
                 directory.privileges.insert(id, row.text("name"));
             }
         })?;
+        scan(connection, catalogue, system::BUSINESS_UNIT, |row| {
+            if let (Some(unit), Some(parent)) = (row.own_id(), row.id("parentbusinessunitid")) {
+                directory.units.entry(parent).or_default().push(unit);
+            }
+        })?;
         scan(connection, catalogue, "role", |row| {
             if row.id("roletemplateid") == Some(ADMINISTRATOR_TEMPLATE) {
                 administrators.extend(row.own_id());
@@ -206,6 +213,20 @@ impl Directory {
         };
         enabled(user)?;
         Ok(Caller { user: Arc::clone(user), initiating: Arc::clone(user), directory: Arc::clone(self) })
+    }
+
+    /// A business unit and all below it.
+    pub fn units_below(&self, unit: Uuid) -> Vec<Uuid> {
+        let mut found = vec![unit];
+        let mut at = 0;
+        while let Some(unit) = found.get(at) {
+            // Somebody may have made a circle of them.
+            let below = self.units.get(unit).into_iter().flatten().copied();
+            let below = below.filter(|unit| !found.contains(unit)).collect::<Vec<_>>();
+            found.extend(below);
+            at += 1;
+        }
+        found
     }
 
     pub fn name_of(&self, privilege: Uuid) -> &str {

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use dualwright_odata::batch::Response;
 use uuid::Uuid;
 
-use super::super::rows::place;
 use super::super::{error, system};
-use super::{BASIC, Caller, DEEP, GLOBAL, LOCAL, TABLES, privilege_id, privilege_name};
+use super::{Caller, GLOBAL, TABLES, privilege_id, privilege_name, reach};
 use crate::catalogue::Table;
 use crate::observe::{Access, Observer, Right};
 use crate::session::Session;
@@ -37,30 +36,16 @@ impl Observer for Guard {
             Right::AppendTo => "AppendTo",
             Right::Assign => "Assign",
         };
-        let depth = self.caller.depth(privilege_id(&privilege_name(right, access.table)));
-        if reaches(&self.caller, depth, access) {
-            return Ok(());
+        let name = privilege_name(right, access.table);
+        let depth = self.caller.depth(privilege_id(&name));
+        match access.row {
+            _ if depth == 0 => Err(missing(&self.caller, &name, Some(access.table))),
+            // A row that is yet to be made is its maker's.
+            Some(row) if !reach::reaches(&self.caller, depth, access.table, row) => {
+                Err(reach::refused(&self.caller, access.table, row, &format!("{right}Access")))
+            }
+            _ => Ok(()),
         }
-        Err(missing(&self.caller, &privilege_name(right, access.table), Some(access.table)))
-    }
-}
-
-/// Whether a privilege of that depth reaches the row. A row that is yet to be made is its maker's.
-fn reaches(caller: &Caller, depth: u8, access: &Access<'_>) -> bool {
-    if depth == 0 || depth >= GLOBAL {
-        return depth != 0;
-    }
-    let (Some(row), Some(owner)) = (access.row, place(access.table, "ownerid")) else { return true };
-    let is_own =
-        access.table.id_of(&row[owner]).is_none_or(|id| caller.user.id == id || caller.user.teams.contains(&id));
-    let is_of_unit = || {
-        let unit = place(access.table, "owningbusinessunit").and_then(|at| access.table.id_of(&row[at]));
-        unit.is_none_or(|unit| unit == caller.user.business_unit)
-    };
-    match depth {
-        BASIC => is_own,
-        LOCAL | DEEP => is_own || is_of_unit(),
-        _ => false,
     }
 }
 

@@ -4,11 +4,13 @@
 //! (<https://learn.microsoft.com/power-platform/admin/wp-security-cds>) beside users themselves, the rows that every
 //! organization starts with, and the roles that Dual-write needs
 //! (<https://learn.microsoft.com/dynamics365/fin-ops-core/dev-itpro/data-entities/dual-write/security-roles>). Who a caller
-//! is stands in `directory`, what is asked of a caller in `guard`, the messages in `messages`.
+//! is stands in `directory`, what is asked of a caller in `guard`, which rows a privilege reaches in `reach`, the messages in
+//! `messages`.
 
 mod directory;
 mod guard;
 mod messages;
+mod reach;
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -21,9 +23,11 @@ use crate::definition::{TableDefinition, read_tables};
 pub(crate) use directory::{Caller, Directory};
 pub(crate) use guard::{Guard, may_join, may_read, may_read_all, require};
 pub(crate) use messages::{read, write};
+pub(crate) use reach::{may_read_row, of as reach_of};
 
 /// Tables whose rows decide about callers; they are compiled into the directory.
-pub(crate) const TABLES: [&str; 8] = [
+pub(crate) const TABLES: [&str; 9] = [
+    system::BUSINESS_UNIT,
     system::USER,
     system::TEAM,
     "role",
