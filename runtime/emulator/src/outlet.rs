@@ -149,9 +149,8 @@ mod tests {
         for part in parts {
             outlet.send(|| json(200, Vec::new()), &mut part.as_bytes().to_vec());
         }
-        match end {
-            Some(end) => outlet.finish(end),
-            None => {}
+        if let Some(end) = end {
+            outlet.finish(end);
         }
         drop(outlet);
         let Some(answer) = inlet.answer().await else { return (0, String::new(), false) };
