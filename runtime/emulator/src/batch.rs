@@ -11,6 +11,7 @@ use dualwright_odata::batch::{self, BatchError, Item, Request, Response, header}
 use rusqlite::Connection;
 use uuid::Uuid;
 
+use crate::control::Level;
 use crate::dataverse::roles::Caller;
 use crate::exchange::preference;
 use crate::fault::FaultAction;
@@ -63,6 +64,17 @@ pub(crate) fn error(dialect: Dialect, status: u16, code: &str, message: &str) ->
 }
 
 fn read(inner: &Inner, site: &Site, connection: &Connection, request: &Request) -> Response {
+    let level = Level::of(inner.store.dialect, request);
+    if level == Level::Minimal {
+        return read_minimal(inner, site, connection, request);
+    }
+    let site = Site { outlet: None, ..site.clone() };
+    let mut response = read_minimal(inner, &site, connection, request);
+    level.apply(&site, &inner.store.catalogue(), &mut response);
+    response
+}
+
+fn read_minimal(inner: &Inner, site: &Site, connection: &Connection, request: &Request) -> Response {
     match inner.store.dialect {
         Dialect::Dataverse => match dataverse::site_of(inner, site, request) {
             Ok(site) => dataverse::read(&inner.store, &site, connection, request),
@@ -74,6 +86,18 @@ fn read(inner: &Inner, site: &Site, connection: &Connection, request: &Request) 
 
 /// Answers a request that changes something, within a transaction.
 pub(crate) fn write(
+    inner: &Inner,
+    site: &Site,
+    session: &mut Session<'_>,
+    references: &References,
+    request: &Request,
+) -> (Response, Option<String>) {
+    let (mut response, written) = write_minimal(inner, site, session, references, request);
+    Level::of(inner.store.dialect, request).apply(site, &session.catalogue, &mut response);
+    (response, written)
+}
+
+fn write_minimal(
     inner: &Inner,
     site: &Site,
     session: &mut Session<'_>,

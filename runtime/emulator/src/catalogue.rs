@@ -441,6 +441,11 @@ impl Table {
         self.navigation.get(name).and_then(|(at, tables)| Some((*at, tables.first()?.as_str())))
     }
 
+    /// The navigation properties that lead to one row.
+    pub fn navigation_names(&self) -> impl Iterator<Item = &str> {
+        self.navigation.keys().map(String::as_str)
+    }
+
     /// The tables that a navigation property may point to.
     pub fn navigation_targets(&self, name: &str) -> &[String] {
         self.navigation.get(name).map_or(&[], |(_, tables)| tables.as_slice())

@@ -12,6 +12,7 @@ mod catalogue;
 mod cell;
 mod clock;
 mod connection;
+mod control;
 mod dataverse;
 mod definition;
 mod edge;
