@@ -13,6 +13,10 @@
 //! < 204
 //! < OData-EntityId: {{base}}/api/data/v9.2/accounts({{guid:a}})
 //! <
+//! ! POST /hook
+//! ! Content-Type: application/json; charset=utf-8
+//! !
+//! ! {"MessageName": "Create", "...": "..."}
 //! ```
 //!
 //! * A request is sent as it stands here, so it may be wrong in any way; `Host` and `Content-Length` are added, lines of
@@ -24,16 +28,22 @@
 //!   which `{{a}}` names from then on; without a name nothing is kept. In JSON, `"@@any"` is any value, and an object
 //!   with `"...": "..."` may have more members than are named.
 //!
+//! * What the system itself posts to `{{inbox}}` stands behind `!`, compared like a response: its next message, in the
+//!   order in which they arrive. Each is answered 200.
+//!
 //! `GOLDEN=part` runs only the stories whose file name holds `part`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::HeaderValue;
 use dualwright_emulator::{Clock, Dialect, Emulator, read_tables};
 use serde_json::{Map, Value};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// 2026-01-02T03:04:05Z.
 const START_MICROS: i64 = 1_767_323_045_000_000;
@@ -86,10 +96,15 @@ async fn run(dialect: Dialect, file: &Path) -> Result<(), String> {
         };
         emulator.serve(listener, shutdown).await
     });
-    let mut names = BTreeMap::from([("base".to_owned(), format!("http://{host}"))]);
+    let mut inbox = Inbox::start().await;
+    let base = ("base".to_owned(), format!("http://{host}"));
+    let mut names = BTreeMap::from([base, ("inbox".to_owned(), inbox.url.clone())]);
     let mut outcome = Ok(());
     for exchange in &exchanges {
-        outcome = exchange.play(&host, &mut names).await.map_err(|failure| format!("{}: {failure}", exchange.line));
+        outcome = exchange
+            .play(&host, &mut inbox, &mut names)
+            .await
+            .map_err(|failure| format!("{}: {failure}", exchange.line));
         if outcome.is_err() {
             break;
         }
@@ -97,6 +112,35 @@ async fn run(dialect: Dialect, file: &Path) -> Result<(), String> {
     drop(stop);
     serving.await.expect("joins").expect("serves");
     outcome
+}
+
+/// Where the system posts to.
+struct Inbox {
+    url: String,
+    posted: mpsc::UnboundedReceiver<Reply>,
+}
+
+impl Inbox {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
+        let url = format!("http://{}", listener.local_addr().expect("address"));
+        let (send, posted) = mpsc::unbounded_channel();
+        let receive = |State(send): State<mpsc::UnboundedSender<Reply>>, request: Request| async move {
+            let (parts, body) = request.into_parts();
+            let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+            let headers = parts.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+            let body = axum::body::to_bytes(body, usize::MAX).await.expect("a body").to_vec();
+            let _ = send.send(Reply { status: format!("{} {}", parts.method, parts.uri), headers, body });
+        };
+        let router = Router::new().fallback(receive).with_state(send);
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { url, posted }
+    }
+
+    async fn next(&mut self) -> Result<Reply, String> {
+        let next = tokio::time::timeout(std::time::Duration::from_secs(30), self.posted.recv()).await;
+        next.ok().flatten().ok_or_else(|| "nothing was posted".to_owned())
+    }
 }
 
 /// Tables and rows of the dialect and of the story.
@@ -121,11 +165,13 @@ fn furnish(emulator: &Emulator, story: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// One request and what is expected back.
+/// One request and what is expected back, or what the system posts.
 #[derive(Debug, Default)]
 struct Exchange {
     /// Where it begins in its file.
     line: usize,
+    /// The response is a message of the system, and there is no request.
+    is_posted: bool,
     request: Message,
     response: Message,
     /// Parts that the body holds in this order.
@@ -146,7 +192,13 @@ fn read_story(story: &str) -> Result<Vec<Exchange>, String> {
     let mut answering = true;
     for (number, line) in story.lines().enumerate() {
         let wrong = |what: &str| Err(format!("{}: {what}: {line}", number + 1));
-        let (is_request, text) = if let Some(part) = line.strip_prefix("<* ") {
+        let (is_request, text) = if let Some(text) = line.strip_prefix('!') {
+            let is_next = number == 0 || !story.lines().nth(number - 1).is_some_and(|line| line.starts_with('!'));
+            if is_next {
+                exchanges.push(Exchange { line: number + 1, is_posted: true, ..Exchange::default() });
+            }
+            (false, text)
+        } else if let Some(part) = line.strip_prefix("<* ") {
             match exchanges.last_mut() {
                 Some(last) => last.parts.push(part.to_owned()),
                 None => return wrong("a response without a request"),
@@ -199,14 +251,14 @@ struct Reply {
 }
 
 impl Exchange {
-    async fn play(&self, host: &str, names: &mut Names) -> Result<(), String> {
-        let reply = self.send(host, names).await?;
+    async fn play(&self, host: &str, inbox: &mut Inbox, names: &mut Names) -> Result<(), String> {
+        let reply = if self.is_posted { inbox.next().await? } else { self.send(host, names).await? };
         let text = String::from_utf8_lossy(&reply.body).into_owned();
         let shown = || {
             let headers = reply.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect::<String>();
             format!("\n{}\n{headers}\n{text}", reply.status)
         };
-        let first = &self.request.first;
+        let first = if self.is_posted { &self.response.first } else { &self.request.first };
         if reply.status != self.response.first {
             return Err(format!("{first}: status {} and not {}{}", reply.status, self.response.first, shown()));
         }
