@@ -64,6 +64,7 @@ codes! {
     Immutable = 1010, Rejected, "a key or company column changed", "set the key back, or delete the row and create a new one";
     TextInvalid = 1011, Rejected, "a text holds characters that the target does not store", "remove control characters at the source";
     OptionUnknown = 1012, Rejected, "a choice has no such option", "add the option to the target column, or map the value with a value map";
+    LookupRefused = 1013, Rejected, "a lookup found no row, and the map does not wait for one", "create the referenced row, or correct the key that refers to it, then retry; or let the map hold such rows";
     PluginRejected = 1101, Rejected, "a plugin rejected the record", "see the plugin's own code, correct the record at the source, then retry";
     StoredDiffers = 1102, Rejected, "the target stored something else than was sent", "look for server logic on the target that changes the column";
     TargetRejected = 1201, Rejected, "the target rejected the record", "see the target's own code, correct the record at the source, then retry";

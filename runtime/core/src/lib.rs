@@ -18,6 +18,7 @@ pub mod value;
 
 pub use change::{Change, Operation, RowKey, SystemKind, TransactionId};
 pub use error::{Class, Code, Fault};
+pub use lookup::{LookupRule, Missing};
 pub use schema::{Column, Schema};
 pub use transform::Unmatched;
 pub use value::{Kind, Value};

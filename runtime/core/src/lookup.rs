@@ -9,6 +9,33 @@ use uuid::Uuid;
 use crate::change::RowKey;
 use crate::value::Value;
 
+/// What becomes of a row whose lookup leads to no row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Missing {
+    /// It fails, and somebody has to retry it.
+    Fail,
+    /// It fails, and is tried again by itself when rows have arrived.
+    #[default]
+    Hold,
+    /// It refers to a row that the setting names, or to none.
+    Default,
+    /// The missing row is made of its key, and waits for the real one to fill it.
+    Stub,
+}
+
+/// What a map says about one lookup, or about all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LookupRule {
+    /// The lookup, by an F&O column that fills it, its own column or a path through it. `None`: every lookup that no
+    /// other rule names.
+    pub field: Option<String>,
+    pub missing: Missing,
+    /// With [`Missing::Default`]: the row to refer to, by key columns of its table as the map writes them behind the
+    /// lookup, the company left out. Empty for no reference at all.
+    pub default: Vec<(String, String)>,
+}
+
 /// A Dataverse lookup column that a flow fills.
 #[derive(Debug, Clone)]
 pub struct LookupSlot {
@@ -18,9 +45,28 @@ pub struct LookupSlot {
     pub sets: Vec<Arc<str>>,
     /// The key columns are the whole integration key of the set, so the cross reference knows the row.
     pub complete: bool,
+    pub missing: Missing,
+    /// It closes a circle of references: a row may be written before the one that it refers to, and get its reference
+    /// afterwards.
+    pub late: bool,
     pub(crate) name: Arc<str>,
+    /// With [`Missing::Default`]: the set, and one value per part of its key, the company's left out.
+    pub(crate) default: Option<(usize, Vec<Value>)>,
     /// One per set.
     pub(crate) keys: Vec<SlotKey>,
+}
+
+impl LookupSlot {
+    /// The lookup column.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The key columns of the table behind it, as dotted paths, for each of `sets`.
+    pub fn key_columns(&self) -> impl Iterator<Item = &[Arc<str>]> {
+        self.keys.iter().map(|key| &*key.columns)
+    }
 }
 
 /// How the key of a row in one set is put together.

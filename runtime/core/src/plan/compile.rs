@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{
-    AddressSource, Flow, FlowField, KeyAddress, KeyAddressSource, KeyField, KeyPart, KeySource, MapPlan, PlanInput,
-    Read, Write, WriteSource,
+    AddressSource, Flow, FlowField, KeyAddress, KeyAddressSource, KeyField, KeyPart, KeySource, MapPlan, OnMissing,
+    PlanInput, Read, Write, WriteSource,
 };
 use crate::change::SystemKind;
 use crate::convert;
 use crate::filter::Filter;
-use crate::lookup::{LookupSlot, NameSlot, NameTarget, PartSource, SlotKey, SlotPart};
+use crate::lookup::{LookupSlot, Missing, NameSlot, NameTarget, PartSource, SlotKey, SlotPart};
 use crate::mapping::{FieldDirection, FieldMapping, Problem, Reference, Severity, Transform};
 use crate::schema::{Column, Schema};
 use crate::transform::{Complaint, Steps, ambiguous_values};
@@ -553,9 +553,11 @@ impl<'a> Compiler<'a> {
             finops: row.finops.map(|index| self.input.finops.column(index).name.to_string()),
             dataverse: dotted,
             column: column.clone(),
+            source: source.cloned(),
             read,
             steps,
             in_key,
+            on_missing: OnMissing::Hold,
         })
     }
 
@@ -728,7 +730,10 @@ impl<'a> Compiler<'a> {
             column,
             sets: vec![Arc::clone(set)],
             complete: key.is_some_and(|key| matches!(key.as_slice(), [only] if only == COMPANY_CODE)),
+            missing: Missing::Hold,
+            late: false,
             name: Arc::clone(&self.input.dataverse.column(column).name),
+            default: None,
             keys: vec![SlotKey {
                 columns: Arc::from([Arc::from(COMPANY_CODE)]),
                 parts: vec![SlotPart { source: PartSource::Company, is_company: false }],
@@ -743,7 +748,10 @@ impl<'a> Compiler<'a> {
             column: end.column,
             sets: Vec::with_capacity(end.targets.len()),
             complete: true,
+            missing: Missing::Hold,
+            late: false,
             name: Arc::clone(&self.input.dataverse.column(end.column).name),
+            default: None,
             keys: Vec::with_capacity(end.targets.len()),
         };
         for target in &end.targets {

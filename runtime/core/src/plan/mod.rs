@@ -7,6 +7,7 @@
 
 pub mod checks;
 mod compile;
+mod missing;
 
 use std::sync::Arc;
 
@@ -107,10 +108,23 @@ pub struct FlowField {
     pub dataverse: Option<String>,
     /// What the value must become: the target column or, for a lookup, the key column of the referenced table.
     pub column: Column,
+    /// Where the value comes from: the source column or, for a lookup, the key column of the referenced table. `None` for
+    /// a constant.
+    pub source: Option<Column>,
     read: Read,
     steps: Steps,
     /// Part of the key, where a date keeps its empty value: a key with a hole identifies nothing.
     in_key: bool,
+    on_missing: OnMissing,
+}
+
+/// What a natural key becomes when the row that has it is not there.
+#[derive(Debug, Clone)]
+enum OnMissing {
+    Hold,
+    Fail,
+    /// As the source would say it.
+    Value(Value),
 }
 
 /// Where a value comes from in a source row.
@@ -310,7 +324,10 @@ impl Flow {
         let value = match field.read {
             Read::Constant => &Value::Null,
             Read::Column(column) => row.get(column).unwrap_or(&Value::Absent),
-            Read::Name(_) => &self.read(field.read, row, names, &field.column.name)?,
+            Read::Name(_) => &match self.read(field.read, row, names, &field.column.name) {
+                Ok(value) => value,
+                Err(fault) => field.on_missing.answer(fault)?,
+            },
         };
         let is_date_of_key = field.in_key && matches!(value, Value::Timestamp(_) | Value::Date(_));
         let value = match self.target {
@@ -351,6 +368,9 @@ impl Flow {
             for (set, key) in slot.sets.iter().zip(&slot.keys) {
                 if let Reference::Key(key) = self.reference(position, set, key, fields, company)? {
                     keys.push(key);
+                    if slot.default.is_some() {
+                        keys.extend(self.default_key(position, company)?);
+                    }
                 }
             }
         }
@@ -389,6 +409,10 @@ impl Flow {
             }
             values.push(value);
         }
+        self.key_of(slot, set, key, values).map(Reference::Key)
+    }
+
+    fn key_of(&self, slot: usize, set: &Arc<str>, key: &SlotKey, values: Vec<Value>) -> Result<LookupKey, Fault> {
         // One value and perhaps the company: the usual case needs no list of its own.
         let row_key = match (key.parts.as_slice(), values.as_slice()) {
             ([part], [value]) if !part.is_company => RowKey::new(None, &[self.part_value(part, value)?]),
@@ -408,13 +432,7 @@ impl Flow {
                 RowKey::new(own_company, &parts)
             }
         };
-        Ok(Reference::Key(LookupKey {
-            slot,
-            set: Arc::clone(set),
-            key: row_key,
-            columns: Arc::clone(&key.columns),
-            values,
-        }))
+        Ok(LookupKey { slot, set: Arc::clone(set), key: row_key, columns: Arc::clone(&key.columns), values })
     }
 
     fn part_value(&self, part: &SlotPart, value: &Value) -> Result<Value, Fault> {
@@ -446,10 +464,7 @@ impl Flow {
         }
         match asked {
             None => Ok(Resolved::Nothing),
-            Some(key) => {
-                let what = format!("{} has no row {} for {}", slot.sets.join(" or "), key.key, slot.name);
-                Err(Fault::new(Code::LookupNotFound, what).column(&slot.name))
-            }
+            Some(key) => self.missing(position, &key, company, ids),
         }
     }
 

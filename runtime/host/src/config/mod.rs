@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use dualwright_core::mapping::MapVersion;
 use dualwright_core::plan::PlanSettings;
-use dualwright_core::{Code, SystemKind};
+use dualwright_core::{Code, LookupRule, SystemKind};
 use reqwest::Url;
 
 use crate::connect::{ClientCredentials, Endpoint};
@@ -100,6 +100,7 @@ pub struct MapConfig {
     pub finops_collection: Option<String>,
     pub bindings: Vec<BindingConfig>,
     pub settings: PlanSettings,
+    pub lookups: Vec<LookupConfig>,
     pub leaving_filter: LeavingFilter,
     /// Of the link's legal entities those that the map carries, lower case; `None` for all of them.
     pub companies: Option<BTreeSet<String>>,
@@ -107,6 +108,16 @@ pub struct MapConfig {
 
 /// Which version is active, by the slug of the map.
 pub type ActiveVersions = BTreeMap<String, Option<MapVersion>>;
+
+/// What a map says about one lookup, or about all of them, when it leads to no row.
+#[derive(Debug, Clone, Default)]
+pub struct LookupConfig {
+    pub rule: LookupRule,
+    /// With [`Missing::Stub`]: the map that the placeholder is made by; `None` for the first that writes the table.
+    pub stub_map: Option<String>,
+    /// With [`Missing::Stub`]: what else the placeholder holds, by Dataverse paths of that map, as maps spell values.
+    pub stub_columns: Vec<(String, String)>,
+}
 
 /// What becomes of the other side's row when a row that was carried over leaves the filter of its own side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]

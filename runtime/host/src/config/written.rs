@@ -7,15 +7,15 @@ use std::time::Duration;
 use dualwright_core::filter::Nulls;
 use dualwright_core::mapping::MapVersion;
 use dualwright_core::plan::PlanSettings;
-use dualwright_core::{SystemKind, Unmatched};
+use dualwright_core::{LookupRule, Missing, SystemKind, Unmatched};
 use reqwest::Url;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::versions::Versions;
 use super::{
-    BindingConfig, Config as Meaning, ConfigProblem, FaultPolicy, LeavingFilter, Limits, LinkConfig, MapConfig,
-    MappedTableConfig, PluginFile, Stage, TableMapConfig, certificates, endpoint, is_slug,
+    BindingConfig, Config as Meaning, ConfigProblem, FaultPolicy, LeavingFilter, Limits, LinkConfig, LookupConfig,
+    MapConfig, MappedTableConfig, PluginFile, Stage, TableMapConfig, certificates, endpoint, is_slug,
 };
 use crate::connect::{ClientCredentials, Endpoint};
 
@@ -164,6 +164,12 @@ struct Map {
     /// What a missing value means to the filter on F&O; empty-value when left out.
     #[schemars(with = "Option<NullsName>")]
     finops_nulls: Option<Nulls>,
+    /// What becomes of a row that refers to one that is not there; hold when left out.
+    #[schemars(with = "Option<MissingName>")]
+    lookup_missing: Option<Missing>,
+    /// The same for single lookups, and what it takes.
+    #[serde(default)]
+    lookup: Vec<Lookup>,
     /// What becomes of the other side's row when a row leaves the filter of its side; keep when left out.
     leaving_filter: Option<LeavingFilter>,
     /// Of the link's legal entities those that the map carries; all of them when left out.
@@ -194,6 +200,37 @@ enum UnmatchedName {
 enum NullsName {
     EmptyValue,
     Unknown,
+}
+
+/// One lookup of a map, and what becomes of a row whose lookup leads to no row.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Lookup {
+    /// The lookup, by its Dataverse column or by an F&O column that fills it.
+    field: String,
+    /// `fail` waits for somebody to retry the row, `hold` for the missing row, `default` refers to another row or to
+    /// none, `stub` makes the missing row of its key.
+    #[schemars(with = "MissingName")]
+    missing: Missing,
+    /// With missing = "default": the key columns of the row to refer to, without the company. None when left out.
+    #[serde(default)]
+    default: BTreeMap<String, String>,
+    /// With missing = "stub": the map that writes the placeholder; the first that writes the table when left out.
+    map: Option<String>,
+    /// With missing = "stub": what the placeholder holds beside its key, by Dataverse columns of that map.
+    #[serde(default)]
+    columns: BTreeMap<String, String>,
+}
+
+/// The names of [`Missing`], for the schema of the file.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case", inline)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum MissingName {
+    Fail,
+    Hold,
+    Default,
+    Stub,
 }
 
 /// Stands for file and integration key where a plugin computes the rows.
@@ -493,6 +530,7 @@ fn raise_map(
     if !map.table.is_empty() {
         problems.add(place, "has a [[map.table]] and no table_map", "Add its table_map, or delete the tables");
     }
+    let lookups = raise_lookups(map.lookup_missing, map.lookup, place, problems);
     Some(MapConfig {
         slug: map.slug,
         file: file?,
@@ -504,6 +542,7 @@ fn raise_map(
             unmatched: map.unmatched.unwrap_or_default(),
             finops_nulls: map.finops_nulls.unwrap_or_default(),
         },
+        lookups,
         leaving_filter: map.leaving_filter.unwrap_or_default(),
         companies,
     })
@@ -511,6 +550,44 @@ fn raise_map(
 
 /// Stands for whichever version was activated last.
 const ACTIVE: &str = "active";
+
+fn raise_lookups(
+    all: Option<Missing>,
+    written: Vec<Lookup>,
+    place: &str,
+    problems: &mut Problems<'_>,
+) -> Vec<LookupConfig> {
+    let mut lookups = Vec::with_capacity(written.len() + 1);
+    let mut fields = BTreeSet::new();
+    for lookup in written {
+        let mut add = |message: &str, remedy: &str| {
+            problems.add(format!("{place}, lookup {}", lookup.field), message, remedy);
+        };
+        if !fields.insert(lookup.field.to_lowercase()) {
+            add("is there twice", "Name each lookup once");
+        }
+        if !lookup.default.is_empty() && lookup.missing != Missing::Default {
+            add("has a default that nothing uses", "Write missing = \"default\", or delete default");
+        }
+        if (lookup.map.is_some() || !lookup.columns.is_empty()) && lookup.missing != Missing::Stub {
+            add("says what a placeholder holds, and makes none", "Write missing = \"stub\", or delete map and columns");
+        }
+        lookups.push(LookupConfig {
+            rule: LookupRule {
+                field: Some(lookup.field),
+                missing: lookup.missing,
+                default: lookup.default.into_iter().collect(),
+            },
+            stub_map: lookup.map,
+            stub_columns: lookup.columns.into_iter().collect(),
+        });
+    }
+    lookups.extend(all.map(|missing| LookupConfig {
+        rule: LookupRule { field: None, missing, default: Vec::new() },
+        ..LookupConfig::default()
+    }));
+    lookups
+}
 
 /// The file of an imported version. Whether it is there is seen when it is read, as with any other file.
 fn raise_version(version: &str, slug: &str, place: &str, state: &Path, problems: &mut Problems<'_>) -> Option<PathBuf> {
@@ -536,6 +613,8 @@ fn raise_table_map(map: Map, place: &str, problems: &mut Problems<'_>) -> Option
         ("plugin", !map.plugin.is_empty()),
         ("unmatched", map.unmatched.is_some()),
         ("finops_nulls", map.finops_nulls.is_some()),
+        ("lookup_missing", map.lookup_missing.is_some()),
+        ("lookup", !map.lookup.is_empty()),
         ("leaving_filter", map.leaving_filter.is_some()),
         ("companies", map.companies.is_some()),
     ] {

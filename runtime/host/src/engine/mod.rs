@@ -11,6 +11,7 @@ mod live;
 pub mod order;
 pub mod prepare;
 pub mod progress;
+mod references;
 pub mod runtime;
 mod table_map;
 

@@ -13,6 +13,7 @@ use dualwright_sandbox::{ExtensionPoint, InstallationSpec, Plugin, Sandbox, Sand
 use tokio::sync::Semaphore;
 
 use super::order::{Node, parents_first};
+use super::references;
 use super::table_map::{self, ReadTableMap};
 use crate::config::{BindingConfig, Config, MapConfig, Stage, versions};
 use crate::connect::metadata::Catalogue;
@@ -144,7 +145,12 @@ pub async fn prepare_with(config: &Config, store: Store, sandbox: Sandbox) -> Re
         table_map.targets.iter_mut().for_each(|target| *target = place(*target));
     }
     let mut slots = link_maps.into_iter().map(Some).collect::<Vec<_>>();
-    let maps = order.into_iter().filter_map(|position| slots[position].take()).collect::<Vec<_>>();
+    let mut maps = order.into_iter().filter_map(|position| slots[position].take()).collect::<Vec<_>>();
+    references::mark_circles(&mut maps);
+    references::find_placeholders(config, &mut maps, &mut problems);
+    if problems.errors() > 0 {
+        return Err(problems.list);
+    }
     let mut maps_of: HashMap<Arc<str>, Vec<Arc<str>>> = HashMap::new();
     for map in &maps {
         let set = Arc::clone(&map.dataverse.table.schema.set);
@@ -521,6 +527,8 @@ fn compile(
         }
     };
     problems.extend(&file, plan.notices.clone());
+    let mut plan = plan;
+    references::apply_rules(map.config, &mut plan, &dataverse, problems);
     let mut refers_to = BTreeSet::new();
     for path in paths_of(&map.leg).chain(map.config.integration_key.iter().map(|path| parts(path))) {
         if path.len() > 1
@@ -547,6 +555,7 @@ fn compile(
         plan,
         to_dataverse,
         to_finops,
+        placeholders: Vec::new(),
         leaving_filter: map.config.leaving_filter,
         companies: map.config.companies.clone(),
     };

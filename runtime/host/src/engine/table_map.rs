@@ -401,6 +401,7 @@ fn link_map(slug: String, plan: MapPlan, finops: Arc<Schema>, dataverse: Arc<Sch
         plan,
         to_dataverse: Vec::new(),
         to_finops: Vec::new(),
+        placeholders: Vec::new(),
         leaving_filter: LeavingFilter::Keep,
         companies: None,
     }

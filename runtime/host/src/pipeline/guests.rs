@@ -68,7 +68,10 @@ pub(super) async fn pre_validate(
 ) -> Result<(), Hold> {
     let target = work.source.other();
     for (map_index, binding) in bindings(link, work, Stage::PreValidate) {
-        let writes = |row: &RowWork| matches!(row.decision, Some(Decision::Create | Decision::Update { .. }));
+        // A placeholder is incomplete by its nature.
+        let writes = |row: &RowWork| {
+            matches!(row.decision, Some(Decision::Create | Decision::Update { .. })) && row.stands_in_for.is_none()
+        };
         let own = open_rows(rows, map_index, writes);
         if own.is_empty() {
             continue;
@@ -114,7 +117,7 @@ pub(super) async fn post_validate(
     let target = work.source.other();
     for (map_index, binding) in bindings(link, work, Stage::PostValidate) {
         let own = (0..rows.len())
-            .filter(|&index| rows[index].map == map_index)
+            .filter(|&index| rows[index].map == map_index && rows[index].stands_in_for.is_none())
             // What an earlier attempt wrote was perhaps never judged, so a new try judges equal rows too.
             .filter(|&index| match rows[index].fate {
                 Some(RowFate::Created | RowFate::Updated) => true,

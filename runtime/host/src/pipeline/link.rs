@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use dualwright_core::plan::{Flow, MapPlan};
-use dualwright_core::{Fault, RowKey, SystemKind};
+use dualwright_core::{Fault, RowKey, SystemKind, Value};
 use dualwright_sandbox::{Installation, Sandbox};
 use tokio::sync::{Mutex, Semaphore};
 
@@ -52,9 +52,22 @@ pub struct LinkMap {
     pub dataverse: Side,
     pub to_dataverse: Vec<Binding>,
     pub to_finops: Vec<Binding>,
+    /// One per lookup of the flow to Dataverse; empty where no lookup asks for placeholders.
+    pub placeholders: Vec<Option<Placeholder>>,
     pub leaving_filter: LeavingFilter,
     /// Of the link's legal entities those that the map carries; `None` for all of them.
     pub companies: Option<BTreeSet<String>>,
+}
+
+/// How the row is made that a lookup refers to and that is not there.
+#[derive(Debug, Clone)]
+pub struct Placeholder {
+    /// Index of the map that writes it.
+    pub map: usize,
+    /// Entity set of that map.
+    pub set: Arc<str>,
+    /// What it holds beside its key: fields of that map's flow to Dataverse.
+    pub columns: Vec<(usize, Value)>,
 }
 
 /// What a map is to a plugin that maps tables. The number counts the link's table maps.

@@ -87,6 +87,10 @@ pub struct RowWork {
     pub decision: Option<Decision>,
     /// Rows of the same delivery that come before it because it refers to them: the length of that chain.
     pub depth: u32,
+    /// Comes before `depth` and the order of the maps, where a row refers to one of a later map.
+    pub rank: u32,
+    /// It was made of its key because this row refers to it.
+    pub stands_in_for: Option<Arc<str>>,
     /// The target had changed too, since both were last in step.
     pub conflicting: bool,
     /// Times that the row was read again because the target had moved on.
@@ -99,7 +103,7 @@ pub struct RowWork {
     pub left_filter: bool,
     /// It left the filter, and its pair is to end.
     pub detached: bool,
-    /// What a validator says about a row that was written all the same.
+    /// What a validator says about a row that was written all the same, or which reference it still lacks.
     pub complaint: Option<Fault>,
     /// `None` while the row is under way.
     pub fate: Option<RowFate>,
@@ -132,6 +136,8 @@ impl RowWork {
             address: None,
             decision: None,
             depth: 0,
+            rank: 0,
+            stands_in_for: None,
             conflicting: false,
             rereads: 0,
             receipt: None,

@@ -39,6 +39,13 @@ pub fn settlement(link: &Link, work: &Work<'_>, rows: &[RowWork], origin: Origin
     for row in rows {
         let Some(fate) = &row.fate else { continue };
         let map = &link.maps[row.map];
+        if let Some(child) = &row.stands_in_for {
+            settlement.activity.extend(placeholder(map, row, fate, child, origin.now));
+            if let (Some(key), RowFate::Created) = (&row.key, fate) {
+                settlement.cross_references.push((Arc::clone(&map.slug), key.clone(), left_as_placeholder(map, row)));
+            }
+            continue;
+        }
         count(counts.entry(row.map).or_default(), fate, work.again);
         settlement.activity.extend(conflict(link, map, work, row, fate, origin.now));
         settlement.cross_references.extend(provenance(link, work, rows, row, origin.sequence));
@@ -89,6 +96,31 @@ pub fn settlement(link: &Link, work: &Work<'_>, rows: &[RowWork], origin: Origin
         .map(|(map, counts)| (Arc::clone(&link.maps[map].slug), work.source, counts))
         .collect();
     settlement
+}
+
+/// A line about a row that was made because another one refers to it.
+fn placeholder(map: &LinkMap, row: &RowWork, fate: &RowFate, child: &str, now: i64) -> Option<NewActivity> {
+    let text = match fate {
+        RowFate::Created => format!(
+            "record {} is not there and was made of its key, because record {child} refers to it; the real one fills it",
+            row.readable_key()
+        ),
+        _ => return None,
+    };
+    Some(NewActivity { at: now, map: Some(Arc::clone(&map.slug)), kind: "placeholder", text })
+}
+
+/// How a placeholder is left: as a pair whose F&O row is not there yet.
+fn left_as_placeholder(map: &LinkMap, row: &RowWork) -> CrossReference {
+    CrossReference {
+        dataverse_id: row.target_id(),
+        dataverse_version: row.written_version.clone().unwrap_or_default(),
+        dataverse_hash: Some(target_hash(map, SystemKind::Dataverse, row)),
+        last_transaction: row.receipt,
+        // Older than any change of the real row.
+        last_sequence: 0,
+        ..CrossReference::default()
+    }
 }
 
 /// A line about a record that both sides changed: whose change stands, and whose is gone.

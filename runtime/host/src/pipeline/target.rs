@@ -15,10 +15,12 @@ use uuid::Uuid;
 use super::attempt::{Hold, Work};
 use super::budget::Budget;
 use super::identify::left;
-use super::link::{Link, LinkMap};
+use super::link::{Link, LinkMap, Role};
+use super::placeholder;
 use super::row::{RowFate, RowWork};
 use super::table_map::is_unreal;
 use crate::connect::Address;
+use crate::store::CrossReference;
 
 /// Built-in transforms: one value per field of the flow.
 pub(super) fn project(link: &Link, work: &Work<'_>, rows: &mut [RowWork]) {
@@ -36,7 +38,7 @@ pub(super) fn project(link: &Link, work: &Work<'_>, rows: &mut [RowWork]) {
 
 /// Resolves lookups, reads the target and decides for every row. Rows that refer to rows of the same delivery wait for
 /// those, so this goes in waves.
-pub(super) async fn decide(link: &Link, work: &Work<'_>, rows: &mut [RowWork], budget: &Budget) -> Result<(), Hold> {
+pub(super) async fn decide(link: &Link, work: &Work<'_>, rows: &mut Vec<RowWork>, budget: &Budget) -> Result<(), Hold> {
     let target = work.source.other();
     for row in rows.iter_mut().filter(|row| row.is_open() && !row.fields.is_empty()) {
         let Some(flow) = link.maps[row.map].flow(target) else { continue };
@@ -46,6 +48,7 @@ pub(super) async fn decide(link: &Link, work: &Work<'_>, rows: &mut [RowWork], b
             Err(fault) => row.fail(fault),
         }
     }
+    placeholder::make(link, work, rows, budget).await?;
     let providers = providers(link, target, rows);
     let mut undecided = (0..rows.len()).filter(|&index| rows[index].is_open()).collect::<Vec<_>>();
     let mut depth = 0;
@@ -68,6 +71,7 @@ pub(super) async fn decide(link: &Link, work: &Work<'_>, rows: &mut [RowWork], b
         decide_wave(link, work, rows, &wave, &providers, budget).await?;
         for &index in &wave {
             rows[index].depth = depth;
+            rank(link, rows, index, &providers);
         }
         depth += 1;
         undecided = later;
@@ -75,10 +79,26 @@ pub(super) async fn decide(link: &Link, work: &Work<'_>, rows: &mut [RowWork], b
     Ok(())
 }
 
+/// A row that refers to one of a later map comes after it all the same.
+fn rank(link: &Link, rows: &mut [RowWork], index: usize, providers: &Providers) {
+    let map = &link.maps[rows[index].map];
+    let turned = |flow: &Flow| !map.placeholders.is_empty() || flow.lookups.iter().any(|slot| slot.late);
+    if !map.plan.to_dataverse.as_ref().is_some_and(turned) {
+        return;
+    }
+    let parents = rows[index]
+        .lookups
+        .iter()
+        .filter_map(|lookup| providers.get(&(Arc::clone(&lookup.set), lookup.key.clone())))
+        .filter(|&&parent| parent != index && !matches!(rows[parent].fate, Some(RowFate::Failed(_))));
+    let after = |parent: usize| rows[parent].rank + u32::from(rows[parent].map > rows[index].map);
+    rows[index].rank = parents.map(|&parent| after(parent)).max().unwrap_or_default();
+}
+
 type Providers = HashMap<(Arc<str>, RowKey), usize>;
 
 /// The rows of this delivery that others may refer to.
-fn providers(link: &Link, target: SystemKind, rows: &[RowWork]) -> Providers {
+pub(super) fn providers(link: &Link, target: SystemKind, rows: &[RowWork]) -> Providers {
     if target == SystemKind::Finops {
         // F&O refers by natural keys, which need no row to be there first for us to write them.
         return HashMap::new();
@@ -135,6 +155,13 @@ async fn decide_wave(
                     .or_else(|| found.get(&(Arc::clone(&lookup.set), lookup.key.clone())).copied())
             };
             let finished = flow.finish(&row.fields, row.company.as_deref(), &ids, creating);
+            let finished = match finished {
+                Err(faults) if !work.dry => {
+                    let lacking = Lacking { flow, rows, wave, providers, index, creating };
+                    lacking.finish(faults, &ids)
+                }
+                finished => finished.map(|values| (values, None)),
+            };
             let sets = sets_of(flow, row, &ids);
             finish_row(map, flow, target, &mut rows[index], finished);
             rows[index].sets = sets;
@@ -155,6 +182,61 @@ async fn decide_wave(
         }
     }
     Ok(())
+}
+
+/// A row whose references do not all lead to rows.
+struct Lacking<'a> {
+    flow: &'a Flow,
+    rows: &'a [RowWork],
+    wave: &'a [usize],
+    providers: &'a Providers,
+    index: usize,
+    creating: bool,
+}
+
+/// What a row is to hold, and which reference it lacks for now.
+type Finished = Result<(Vec<Value>, Option<Fault>), Vec<Fault>>;
+
+impl Lacking<'_> {
+    /// A row that only lacks references which close a circle is written without them and waits for the rest.
+    fn finish(&self, mut faults: Vec<Fault>, ids: &dyn Fn(&LookupKey) -> Option<Uuid>) -> Finished {
+        let mut left_out = Vec::with_capacity(faults.len());
+        for fault in &mut faults {
+            left_out.push(self.late_slot(fault));
+        }
+        let row = &self.rows[self.index];
+        let late = left_out.into_iter().collect::<Option<Vec<_>>>();
+        let Some(late) = late.filter(|_| row.operation == Operation::Upsert) else { return Err(faults) };
+        let company = row.company.as_deref();
+        let values = self.flow.finish_without(&late, &row.fields, company, ids, self.creating)?;
+        let mut fault = faults.swap_remove(0);
+        fault.message.push_str("; the record was written without it, and gets it when that row is there");
+        Ok((values, Some(fault)))
+    }
+
+    /// The slot that a fault is about, if the row can do without it for now.
+    fn late_slot(&self, fault: &mut Fault) -> Option<usize> {
+        if !matches!(fault.code, Code::LookupNotFound | Code::LookupRefused) {
+            return None;
+        }
+        let name = fault.column.as_deref()?;
+        let slot = self.flow.lookups.iter().position(|slot| slot.name() == name)?;
+        let mut late = self.flow.lookups[slot].late && fault.code == Code::LookupNotFound;
+        for lookup in self.rows[self.index].lookups.iter().filter(|lookup| lookup.slot == slot) {
+            let Some(&parent) = self.providers.get(&(Arc::clone(&lookup.set), lookup.key.clone())) else { continue };
+            // It is in this very delivery, and only the circle keeps it from coming first.
+            if parent == self.index || self.wave.contains(&parent) {
+                fault.code = Code::LookupNotFound;
+                late = true;
+            }
+            let parent = &self.rows[parent];
+            if let (Some(_), Some(RowFate::Failed(why))) = (&parent.stands_in_for, &parent.fate) {
+                fault.message = format!("{}, and no placeholder can be made of it: {why}", fault.message);
+                return None;
+            }
+        }
+        (late && self.flow.can_come_late(slot)).then_some(slot)
+    }
 }
 
 /// Puts the ids of the rows that this one refers to into what is written.
@@ -213,14 +295,19 @@ pub(super) async fn refer_anew(
             .or_else(|| found.get(&(Arc::clone(&lookup.set), lookup.key.clone())).copied())
     };
     let creating = matches!(row.decision, Some(Decision::Create));
-    Ok(match flow.finish(&row.fields, row.company.as_deref(), &ids, creating) {
-        Ok(values) => {
+    let finished = flow.finish(&row.fields, row.company.as_deref(), &ids, creating).map(|values| (values, None));
+    let finished = finished.or_else(|faults| {
+        Lacking { flow, rows, wave: &[], providers: &providers, index, creating }.finish(faults, &ids)
+    });
+    Ok(match finished {
+        Ok((values, lacking)) => {
             let sets = sets_of(flow, row, &ids);
             // References to rows of the same delivery keep theirs.
             let kept = std::mem::take(&mut rows[index].sets);
             let kept = kept.into_iter().filter(|(column, _)| !sets.iter().any(|(own, _)| own == column));
             rows[index].sets = kept.chain(sets.iter().cloned()).collect();
             rows[index].values = values;
+            rows[index].complaint = lacking;
             Ok(())
         }
         Err(mut faults) => Err(faults.swap_remove(0)),
@@ -233,16 +320,11 @@ fn provided(providers: &Providers, rows: &[RowWork], asking: usize, lookup: &Loo
     (provider != asking && !matches!(row.fate, Some(RowFate::Failed(_)))).then(|| row.target_id()).flatten()
 }
 
-fn finish_row(
-    map: &LinkMap,
-    flow: &Flow,
-    target: SystemKind,
-    row: &mut RowWork,
-    finished: Result<Vec<dualwright_core::Value>, Vec<Fault>>,
-) {
+fn finish_row(map: &LinkMap, flow: &Flow, target: SystemKind, row: &mut RowWork, finished: Finished) {
     match finished {
-        Ok(values) => {
+        Ok((values, lacking)) => {
             row.values = values;
+            row.complaint = lacking;
             row.address = known_address(map, target, row)
                 .or_else(|| Some(Address::Key(flow.target_key(&row.fields, &row.values, row.company.as_deref()))));
             let paired = row.base.as_ref().filter(|base| !base.deleted).and_then(|base| base.finops_key.as_ref());
@@ -339,6 +421,8 @@ pub(super) fn settle_on(link: &Link, work: &Work<'_>, row: &mut RowWork) {
     let changed = row.base.as_ref().zip(row.current.as_ref()).is_some_and(|(base, current)| {
         let (version, hash) = left(base, target);
         !base.deleted
+            // What was done to a placeholder counts less than the real row.
+            && !(base.is_placeholder() && work.source == SystemKind::Finops)
             && **version != *current.version
             && hash.is_some_and(|hash| hash != content_hash(schema, &side.columns, &current.values))
     });
@@ -347,6 +431,11 @@ pub(super) fn settle_on(link: &Link, work: &Work<'_>, row: &mut RowWork) {
         && let Some(id) = current.id
     {
         row.address = Some(Address::Id(id));
+    }
+    if row.stands_in_for.is_some() && row.current.is_some() {
+        // Somebody else was faster.
+        row.fate = Some(RowFate::Equal);
+        return;
     }
     if row.operation == Operation::Delete {
         match &row.current {
@@ -357,7 +446,10 @@ pub(super) fn settle_on(link: &Link, work: &Work<'_>, row: &mut RowWork) {
         return;
     }
     // A delete against a change: whose side wins. Only where the pair was there; a row that never was is created.
-    let deleted = row.current.is_none() && row.base.as_ref().is_some_and(|base| !base.deleted);
+    let was_there = |base: &CrossReference| {
+        !base.deleted && !(target == SystemKind::Finops && base.is_placeholder() && map.role == Role::Ordinary)
+    };
+    let deleted = row.current.is_none() && row.base.as_ref().is_some_and(was_there);
     if deleted && !source_wins {
         row.fate = Some(RowFate::Yielded);
         return;

@@ -121,8 +121,8 @@ fn in_order(rows: &[RowWork]) -> Vec<usize> {
     order.sort_by_key(|&index| {
         let row = &rows[index];
         match row.operation {
-            Operation::Upsert => (0, row.map, row.depth, index),
-            Operation::Delete => (1, usize::MAX - row.map, 0, index),
+            Operation::Upsert => (0, row.rank, row.map, row.depth, index),
+            Operation::Delete => (1, 0, usize::MAX - row.map, 0, index),
         }
     });
     order
@@ -245,6 +245,11 @@ fn fail(link: &Link, rows: &mut [RowWork], index: usize, fault: Fault) {
 /// Rows that refer to a row that will not be created cannot be created either; they wait for it.
 fn fail_dependents(link: &Link, rows: &mut [RowWork], failed: usize, id: Uuid) {
     let key = rows[failed].readable_key();
+    let why = match (&rows[failed].stands_in_for, &rows[failed].fate) {
+        // It has no record of its own that would say so.
+        (Some(_), Some(RowFate::Failed(fault))) => format!("which cannot be made as a placeholder: {fault}"),
+        _ => "which was rejected".to_owned(),
+    };
     let creating = matches!(rows[failed].decision, Some(Decision::Create));
     if !creating {
         return;
@@ -257,10 +262,7 @@ fn fail_dependents(link: &Link, rows: &mut [RowWork], failed: usize, id: Uuid) {
             let refers = row.values.contains(&id_value) || row.extra.iter().any(|(_, value)| *value == id_value);
             if refers && row.target_id() != Some(id) {
                 ids.extend(row.target_id().filter(|_| matches!(row.decision, Some(Decision::Create))));
-                row.fail(Fault::new(
-                    Code::LookupNotFound,
-                    format!("it refers to record {key} of map {slug}, which was rejected"),
-                ));
+                row.fail(Fault::new(Code::LookupNotFound, format!("it refers to record {key} of map {slug}, {why}")));
             }
         }
     }

@@ -31,6 +31,14 @@ pub struct CrossReference {
     pub last_sequence: i64,
 }
 
+impl CrossReference {
+    /// Whether the Dataverse row only stands for an F&O row that was never seen.
+    #[must_use]
+    pub const fn is_placeholder(&self) -> bool {
+        self.finops_hash.is_none() && self.dataverse_hash.is_some() && !self.deleted
+    }
+}
+
 /// Work to be captured.
 #[derive(Debug, Clone)]
 pub struct NewDelivery {
