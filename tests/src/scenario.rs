@@ -26,6 +26,7 @@
 //! failed MAP KEY CODE [column=…] consecutive lines name all failed records; `failed none`; a KEY of * is any
 //! activity conflict MAP KEY words of it   the log has such a line
 //! timed PLUGIN                   `status` has figures of it, while the runtime is at work
+//! calls PLUGIN 3                 so often it was called since the runtime was opened
 //! retry MAP KEY                  somebody retries a failed record, and it settles
 //! differences 1                  what compare must find at the end; without the line both sides must be equal
 //! ```
@@ -174,6 +175,11 @@ impl Teller {
             "timed" => {
                 let places = self.world.timed_places().await?;
                 ensure!(places.iter().any(|place| place.starts_with(rest)), "there are: {places:?}");
+            }
+            "calls" => {
+                let (plugin, number) = rest.split_once(' ').context("calls PLUGIN NUMBER")?;
+                let calls = self.world.calls(plugin)?;
+                ensure!(calls == number.trim().parse::<u64>()?, "it was called {calls} times");
             }
             "differences" => self.differences = rest.parse()?,
             _ => match SystemKind::from_name(verb) {

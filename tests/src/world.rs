@@ -349,6 +349,12 @@ impl World {
         Ok(link.store.plugin_timings(&link.scope).await?.into_iter().map(|(place, _)| place).collect())
     }
 
+    /// How often a plugin was called by the runtime that is open.
+    pub fn calls(&self, plugin: &str) -> anyhow::Result<u64> {
+        let timings = self.engine()?.plugin_timings();
+        Ok(timings.iter().filter(|timing| timing.plugin == plugin).map(|timing| timing.calls).sum())
+    }
+
     /// Puts failed records into the outbox again.
     pub async fn retry(&self, ids: &[i64]) -> anyhow::Result<()> {
         let link = self.engine()?.link();

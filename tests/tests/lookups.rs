@@ -388,21 +388,33 @@ fn a_placeholder_that_cannot_be_made_is_named() {
     );
 }
 
-/// An id that leads to no row that may be read.
+/// The place that the row refers to has no region, so its natural key is not to be had.
 #[test]
 fn a_dataverse_row_that_misses_its_parent_follows_the_rule() {
     let story = |end: &str| {
         format!(
             r"
             start
-            dataverse insert x_regions x_name=North
-            dataverse insert x_places x_name=Oslo x_region=@x_regions/x_name=North
+            dataverse insert x_regions x_name=West
+            dataverse insert x_places x_name=Oslo x_title=West x_region=@x_regions/x_name=West
+            dataverse insert x_places x_name=Oslo x_title=Nowhere
             settle
-            dataverse insert x_people x_number=P1,x_company=@cdm_companies/cdm_companycode=usmf x_name=Ann x_place=@x_places/x_name=Oslo
+            dataverse insert x_people x_number=P1,x_company=@cdm_companies/cdm_companycode=usmf x_name=Ann x_place=@x_places/x_title=Nowhere
             settle
-            finops expect People dataAreaId=usmf,PersonId=P1 Name=Ann PlaceName=Oslo
-            {end}"
+            {end}
+            "
         )
     };
-    check(&[("people", r#"lookup_missing = "fail""#)], &story("failed none"));
+    let column = "column=RegionName";
+    check(&[], &story(&format!("failed people usmf/p1 DW-1006 {column}")));
+    check(&[("people", r#"lookup_missing = "fail""#)], &story(&format!("failed people usmf/p1 DW-1013 {column}")));
+    check(
+        &[("people", r#"lookup_missing = "default""#)],
+        &story("failed none\nfinops expect People dataAreaId=usmf,PersonId=P1 PlaceName=Oslo RegionName="),
+    );
+    let other = r#"lookup = [{ field = "REGIONNAME", missing = "default", default = { x_name = "Oslo", "x_region.x_name" = "West" } }]"#;
+    check(
+        &[("people", other)],
+        &story("failed none\nfinops expect People dataAreaId=usmf,PersonId=P1 PlaceName=Oslo RegionName=West"),
+    );
 }

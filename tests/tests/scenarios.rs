@@ -1,35 +1,13 @@
 //! Stories about records: what a user does on one side, and what everybody sees afterwards. The language is that of
 //! [`dualwright_tests::scenario`].
 
-use std::path::Path;
-use std::process::Command;
-use std::sync::LazyLock;
-
 use dualwright_core::SystemKind;
 use dualwright_tests::scenario::{check, check_with};
 use dualwright_tests::world::Settings;
 
-/// The guest that misbehaves, as a component; built once per run in a target folder of its own.
-static HOSTILE: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("guests");
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--locked", "--package", "dualwright-guest-hostile", "--profile", "guest"])
-        .args(["--target", "wasm32-unknown-unknown", "--target-dir"])
-        .arg(&target)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        // Flags meant for the host do not suit the guest.
-        .env_remove("RUSTFLAGS")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .status();
-    assert!(
-        built.is_ok_and(|status| status.success()),
-        "the hostile guest does not build; is the target there? `rustup target add wasm32-unknown-unknown`"
-    );
-    let module = target.join("wasm32-unknown-unknown/guest/dualwright_guest_hostile.wasm");
-    let module = std::fs::read(module).expect("it was built there");
-    let encoder = wit_component::ComponentEncoder::default().module(&module).expect("it is a module");
-    encoder.validate(true).encode().expect("it is a component")
-});
+mod guest;
+
+use guest::HOSTILE;
 
 /// Tells a story with the guest that misbehaves at hand.
 fn check_hostile(story: &str) {

@@ -20,5 +20,5 @@ pub use change::{Change, Operation, RowKey, SystemKind, TransactionId};
 pub use error::{Class, Code, Fault};
 pub use lookup::{LookupRule, Missing};
 pub use schema::{Column, Schema};
-pub use transform::Unmatched;
+pub use transform::{StepKind, Unmatched};
 pub use value::{Kind, Value};

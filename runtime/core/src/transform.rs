@@ -28,6 +28,27 @@ pub enum Unmatched {
     Clear,
 }
 
+/// A built-in transform of a field mapping, as a place in its chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepKind {
+    Default,
+    ValueMap,
+    Truncate,
+}
+
+impl StepKind {
+    /// As it is written in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::ValueMap => "value-map",
+            Self::Truncate => "truncate",
+        }
+    }
+}
+
 /// Something wrong with a transform: the code that Dual-write gives it, and words that follow the place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Complaint {
@@ -70,10 +91,30 @@ struct ValueTable {
     passes_unlisted: bool,
 }
 
+impl Step {
+    const fn kind(&self) -> StepKind {
+        match self {
+            Self::Default(_) => StepKind::Default,
+            Self::Map(_) => StepKind::ValueMap,
+            Self::Truncate(_) => StepKind::Truncate,
+        }
+    }
+}
+
 impl Steps {
+    /// What the steps are, in their order.
+    pub(crate) fn kinds(&self) -> impl DoubleEndedIterator<Item = StepKind> + ExactSizeIterator {
+        self.0.iter().map(Step::kind)
+    }
+
+    /// The steps from `at` on; the ones before it stay.
+    pub(crate) fn split_off(&mut self, at: usize) -> Self {
+        Self(self.0.split_off(at))
+    }
+
     /// Compiles transforms for the way to `target`; says what is wrong with them, in words that follow the place.
     pub(crate) fn compile(
-        transforms: &[Transform],
+        transforms: &[&Transform],
         way: SystemKind,
         source: Option<&Column>,
         target: &Column,
@@ -369,7 +410,8 @@ mod tests {
         value: Value,
     ) -> Result<Value, Code> {
         let mut complaints = Vec::new();
-        let steps = Steps::compile(transforms, way, Some(source), target, Unmatched::Fail, &mut complaints);
+        let transforms = transforms.iter().collect::<Vec<_>>();
+        let steps = Steps::compile(&transforms, way, Some(source), target, Unmatched::Fail, &mut complaints);
         assert_eq!(complaints, []);
         steps.apply(value, target).map_err(|fault| fault.code)
     }
@@ -454,7 +496,7 @@ mod tests {
         for (transform, source, target, wanted) in cases {
             let mut complaints = Vec::new();
             let way = SystemKind::Dataverse;
-            Steps::compile(&[transform], way, Some(source), target, Unmatched::Fail, &mut complaints);
+            Steps::compile(&[&transform], way, Some(source), target, Unmatched::Fail, &mut complaints);
             assert_eq!(complaints.len(), 1, "{complaints:?}");
             assert!(complaints[0].what.starts_with(wanted), "{complaints:?}");
             let wanted = if wanted.ends_with("twice") { "DIPV1029" } else { "DIPV1030" };
@@ -478,7 +520,7 @@ mod tests {
             let place = format!("{unmatched:?} {transform:?}");
             let mut complaints = Vec::new();
             let way = SystemKind::Dataverse;
-            let steps = Steps::compile(&[transform], way, Some(&text), target, unmatched, &mut complaints);
+            let steps = Steps::compile(&[&transform], way, Some(&text), target, unmatched, &mut complaints);
             assert_eq!(steps.apply(Value::text("z"), target).map_err(|fault| fault.code), wanted, "{place}");
             assert_eq!(
                 steps.apply(Value::text(" A"), target).map_err(|fault| fault.code),

@@ -522,11 +522,16 @@ impl<'a> Compiler<'a> {
         read: Read,
         column: &Column,
     ) -> Option<FlowField> {
-        let transforms = &row.mapping.transforms;
+        // What was done last is taken back first.
+        let backwards = row.mapping.direction == FieldDirection::Both && target == SystemKind::Finops;
+        let mut transforms = row.mapping.transforms.iter().collect::<Vec<_>>();
+        if backwards {
+            transforms.reverse();
+        }
         let maps = transforms.iter().any(|transform| matches!(transform, Transform::ValueMap { .. }));
         let mut complaints = Vec::new();
         let unmatched = self.input.settings.unmatched;
-        let steps = Steps::compile(transforms, target, source, column, unmatched, &mut complaints);
+        let steps = Steps::compile(&transforms, target, source, column, unmatched, &mut complaints);
         let inferred = column.inferred || source.is_some_and(|source| source.inferred);
         let mut add = |code: &'static str, what: String, remedy: &str| {
             let problem = Problem::error(&row.place, what, remedy).foreign(code);
@@ -556,6 +561,8 @@ impl<'a> Compiler<'a> {
             source: source.cloned(),
             read,
             steps,
+            backwards,
+            chain: None,
             in_key,
             on_missing: OnMissing::Hold,
         })

@@ -333,8 +333,7 @@ impl FlowField {
 
     /// What the transforms make of no value.
     fn constant(&self) -> Option<Value> {
-        let value = self.steps.apply(Value::Null, &self.column).ok()?;
-        let value = convert::coerce(value, &self.column).ok()?;
+        let value = self.built_in(Value::Null).ok()?;
         (!is_blank(&value)).then_some(value)
     }
 }

@@ -5,6 +5,7 @@
 //! plan was compiled against. Knows no wire, no store and no plugin: plugins see the fields between
 //! [`Flow::project`] and [`Flow::finish`].
 
+pub mod chain;
 pub mod checks;
 mod compile;
 mod missing;
@@ -22,6 +23,7 @@ use crate::mapping::{Leg, Problem};
 use crate::schema::{Column, Schema};
 use crate::transform::{Steps, Unmatched};
 use crate::value::{self, Kind, Value};
+use chain::Chain;
 
 pub use compile::compile;
 
@@ -113,6 +115,10 @@ pub struct FlowField {
     pub source: Option<Column>,
     read: Read,
     steps: Steps,
+    /// The steps are those of the way to Dataverse, from the last to the first.
+    backwards: bool,
+    /// Plugins stand between the steps: what is done before the first of them is in `steps`.
+    chain: Option<Box<Chain>>,
     /// Part of the key, where a date keeps its empty value: a key with a hole identifies nothing.
     in_key: bool,
     on_missing: OnMissing,
@@ -227,8 +233,7 @@ impl MapPlan {
                     let field = &flow.fields[*field];
                     let text = *parts.get(*part)?;
                     let value = convert::parse_written(text, dataverse)?;
-                    let value = field.steps.apply(value, &field.column).ok()?;
-                    let value = convert::coerce(value, &field.column).ok()?;
+                    let value = field.built_in(value).ok()?;
                     if value.is_empty() { convert::finops_empty(&field.column) } else { value }
                 }
             };
@@ -282,8 +287,9 @@ impl Flow {
             let value = match part.source {
                 KeySource::Field(field) => {
                     let mut value = Value::Absent;
-                    self.project_field(&self.fields[field], row, names, &mut value).map_err(|fault| *fault)?;
-                    value
+                    let field = &self.fields[field];
+                    self.project_field(field, row, names, &mut value).map_err(|fault| *fault)?;
+                    field.rest_of_chain(value)?
                 }
                 KeySource::Read(read) => self.read(read, row, names, &part.column.name)?,
             };
@@ -302,8 +308,9 @@ impl Flow {
         Ok(RowKey::new(company.as_deref(), &parts))
     }
 
-    /// One value per field, built-in transforms applied, in the kind of the field's column. References are still
-    /// natural keys. What the source does not say stays absent.
+    /// One value per field, built-in transforms applied as far as the first plugin between them, in the kind of the
+    /// column there: [`Flow::column_in_chain`]. References are still natural keys. What the source does not say stays
+    /// absent.
     pub fn project(&self, row: &[Value], names: &dyn LookupNames) -> Result<Vec<Value>, Fault> {
         let mut values = Vec::new();
         values.resize_with(self.fields.len(), Value::default);
@@ -334,7 +341,8 @@ impl Flow {
             SystemKind::Dataverse if !is_date_of_key && convert::is_finops_empty(value) => &Value::Null,
             _ => value,
         };
-        field.steps.apply_into(value, &field.column, place)
+        let column = field.chain.as_ref().map_or(&field.column, |chain| &chain.first);
+        field.steps.apply_into(value, column, place)
     }
 
     fn read(&self, read: Read, row: &[Value], names: &dyn LookupNames, column: &str) -> Result<Value, Fault> {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use dualwright_core::mapping::MapVersion;
 use dualwright_core::plan::PlanSettings;
+use dualwright_core::plan::chain::Place;
 use dualwright_core::{Code, LookupRule, SystemKind};
 use reqwest::Url;
 
@@ -162,6 +163,8 @@ pub struct BindingConfig {
     pub stage: Stage,
     /// The field mappings concerned, by their F&O or Dataverse name; empty for a validator that sees the whole row.
     pub fields: Vec<String>,
+    /// For a transform: where it stands among the map's own transforms of its fields.
+    pub place: Place,
     /// The systems that a flow may lead to for this binding to apply.
     pub targets: Vec<SystemKind>,
     /// JSON object, as the plugin declares its parameters.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use dualwright_core::filter::Nulls;
 use dualwright_core::mapping::MapVersion;
 use dualwright_core::plan::PlanSettings;
-use dualwright_core::{LookupRule, Missing, SystemKind, Unmatched};
+use dualwright_core::plan::chain::Place;
+use dualwright_core::{LookupRule, Missing, StepKind, SystemKind, Unmatched};
 use reqwest::Url;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -269,6 +270,13 @@ struct Binding {
     #[serde(default)]
     fields: Vec<String>,
     direction: BindingDirection,
+    /// For a transform: in front of this transform of the map. Bound both ways, this is meant on the way to Dataverse,
+    /// and the chain is walked backwards on the way back. Behind all of them when neither is there.
+    #[schemars(with = "Option<StepName>")]
+    before: Option<StepKind>,
+    /// The same, behind this transform of the map.
+    #[schemars(with = "Option<StepName>")]
+    after: Option<StepKind>,
     /// As the plugin declares them; `dualwright plugin inspect` lists them.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
@@ -276,6 +284,16 @@ struct Binding {
     /// What a trap, a timeout or a broken answer means for the record.
     #[serde(default)]
     on_fault: FaultPolicy,
+}
+
+/// The names of [`StepKind`], for the schema of the file.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case", inline)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum StepName {
+    Default,
+    ValueMap,
+    Truncate,
 }
 
 /// Where on the way of a row.
@@ -691,13 +709,38 @@ fn raise_binding(binding: Binding, place: &str, problems: &mut Problems<'_>) -> 
             "Only a transform may have on_fault = \"pass-through\"",
         );
     }
+    let place_in_chain = match (binding.before, binding.after) {
+        (None, None) => Place::Last,
+        (Some(step), None) => Place::Before(step),
+        (None, Some(step)) => Place::After(step),
+        (Some(_), Some(_)) => {
+            let what = format!("plugin `{}` is to stand before one transform and after another", binding.name);
+            problems.add(place, what, "Write before or after");
+            Place::Last
+        }
+    };
+    if place_in_chain != Place::Last && stage != Stage::Transform {
+        problems.add(
+            place,
+            format!("plugin `{}` changes no field, so it stands in no chain", binding.name),
+            "Leave before and after out",
+        );
+    }
     let targets = match binding.direction {
         BindingDirection::ToDataverse => vec![SystemKind::Dataverse],
         BindingDirection::ToFinops => vec![SystemKind::Finops],
         BindingDirection::Both => vec![SystemKind::Dataverse, SystemKind::Finops],
     };
     let parameters = raise_parameters(binding.parameters, place, problems);
-    Some(BindingConfig { plugin: binding.name, stage, fields, targets, parameters, on_fault: binding.on_fault })
+    Some(BindingConfig {
+        plugin: binding.name,
+        stage,
+        fields,
+        place: place_in_chain,
+        targets,
+        parameters,
+        on_fault: binding.on_fault,
+    })
 }
 
 fn raise_parameters(

@@ -3,6 +3,7 @@
 //! The pipeline knows how a delivery is carried over; this module decides which one is next. All durable state is in
 //! the store, so any of this may be killed at any point and started again.
 
+mod bindings;
 mod capture;
 pub mod compare;
 mod deliver;

@@ -7,20 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dualwright_core::mapping::{Leg, Mapping, Reference, Severity};
-use dualwright_core::plan::{self, Flow, MapPlan, PlanInput};
-use dualwright_core::{Class, Column, Fault, Schema, SystemKind};
-use dualwright_sandbox::{ExtensionPoint, InstallationSpec, Plugin, Sandbox, SandboxSettings};
+use dualwright_core::plan::{self, PlanInput};
+use dualwright_core::{Class, Fault, Schema, SystemKind};
+use dualwright_sandbox::{Plugin, Sandbox, SandboxSettings};
 use tokio::sync::Semaphore;
 
+use super::bindings::Workshop;
 use super::order::{Node, parents_first};
 use super::references;
 use super::table_map::{self, ReadTableMap};
-use crate::config::{BindingConfig, Config, MapConfig, Stage, versions};
+use crate::config::{Config, MapConfig, versions};
 use crate::connect::metadata::Catalogue;
 use crate::connect::{System, Table};
 use crate::pipeline::lookups::Lookups;
 use crate::pipeline::ownership::Claims;
-use crate::pipeline::{Binding, Link, LinkMap, Role, Side};
+use crate::pipeline::{Link, LinkMap, Role, Side};
 use crate::store::{Scope, Store};
 
 const METADATA_TIMEOUT: Duration = Duration::from_secs(60);
@@ -539,11 +540,9 @@ fn compile(
         }
     }
     let node = Node { set: map.leg.dataverse_set.clone(), refers_to };
-    let bind = |target, problems: &mut Problems| {
-        bindings(config, map.config, &plan, target, &finops, &dataverse, sandbox, plugins, problems)
-    };
-    let to_dataverse = bind(SystemKind::Dataverse, problems);
-    let to_finops = bind(SystemKind::Finops, problems);
+    let workshop = Workshop { config, map: map.config, sandbox, plugins };
+    let to_dataverse = workshop.bindings(plan.to_dataverse.as_mut(), &dataverse, problems);
+    let to_finops = workshop.bindings(plan.to_finops.as_mut(), &finops, problems);
     let link_map = LinkMap {
         slug: Arc::from(map.config.slug.as_str()),
         role: Role::Ordinary,
@@ -574,161 +573,6 @@ pub(super) fn with_ids(schema: &Schema, columns: &[usize]) -> Vec<usize> {
     keep.extend(schema.key.iter().copied());
     keep.extend(schema.company);
     keep.into_iter().collect()
-}
-
-#[expect(clippy::too_many_arguments, reason = "the inputs of one map, nothing of it shared state")]
-fn bindings(
-    config: &Config,
-    map: &MapConfig,
-    plan: &MapPlan,
-    target: SystemKind,
-    finops: &Arc<Schema>,
-    dataverse: &Arc<Schema>,
-    sandbox: &Sandbox,
-    plugins: &HashMap<String, Arc<Plugin>>,
-    problems: &mut Problems,
-) -> Vec<Binding> {
-    let flow = match target {
-        SystemKind::Dataverse => plan.to_dataverse.as_ref(),
-        SystemKind::Finops => plan.to_finops.as_ref(),
-    };
-    let Some(flow) = flow else { return Vec::new() };
-    let schema = match target {
-        SystemKind::Dataverse => dataverse,
-        SystemKind::Finops => finops,
-    };
-    let mut list = Vec::new();
-    for binding in map.bindings.iter().filter(|binding| binding.targets.contains(&target)) {
-        let place = format!("map `{}`, plugin `{}`", map.slug, binding.plugin);
-        let Some(plugin) = plugins.get(&binding.plugin) else { continue };
-        let point = match binding.stage {
-            Stage::Transform => ExtensionPoint::Transform,
-            Stage::PreValidate => ExtensionPoint::PreValidate,
-            Stage::PostValidate => ExtensionPoint::PostValidate,
-        };
-        if !plugin.points.contains(&point) {
-            let message = format!("it has no {} to offer", binding.stage.name());
-            problems.error("dualwright.toml", &place, &message, "Bind it at a stage that `plugin inspect` lists");
-            continue;
-        }
-        if point == ExtensionPoint::Transform
-            && binding.targets.len() > 1
-            && !plugin.description.idempotent
-            && !plugin.transforms_back
-        {
-            problems.error(
-                "dualwright.toml",
-                &place,
-                "it is bound both ways, but it neither says that it is idempotent nor has a way back",
-                "Bind it in one direction; both sides would change the value for ever",
-            );
-            continue;
-        }
-        // A plugin that goes forth to Dataverse goes back to F&O; bound in one direction it only goes forth.
-        let back = point == ExtensionPoint::Transform
-            && plugin.transforms_back
-            && binding.targets.len() > 1
-            && target == SystemKind::Finops;
-        let named = plugin.description.columns_in(&binding.parameters);
-        let Some((inputs, granted)) = inputs(binding, &named, flow, schema, &place, problems) else { continue };
-        // What only a parameter names is read, not written.
-        let writable =
-            if point == ExtensionPoint::Transform { (0..binding.fields.len()).collect() } else { Vec::new() };
-        let spec = InstallationSpec {
-            tenant: Arc::from(config.tenant.as_str()),
-            place: format!("map {}, {}", map.slug, binding.stage.name()),
-            point,
-            source: Arc::new(granted),
-            targets: Vec::new(),
-            writable,
-            parameters: binding.parameters.clone(),
-        };
-        match sandbox.install(plugin, spec) {
-            Ok(installation) => list.push(Binding {
-                plugin: Arc::from(binding.plugin.as_str()),
-                stage: binding.stage,
-                installation,
-                inputs,
-                back,
-                on_fault: binding.on_fault,
-            }),
-            Err(fault) => problems.fault("dualwright.toml", &place, &fault),
-        }
-    }
-    // What was done last is taken back first.
-    if list.iter().any(|binding: &Binding| binding.back) {
-        list.reverse();
-    }
-    list
-}
-
-/// What a binding is given: positions (fields for a transform, target columns for a validator) and their columns.
-fn inputs(
-    binding: &BindingConfig,
-    named: &[&str],
-    flow: &Flow,
-    target: &Schema,
-    place: &str,
-    problems: &mut Problems,
-) -> Option<(Vec<usize>, Schema)> {
-    let mut positions = Vec::new();
-    let mut columns = Vec::new();
-    let find = |name: &str| {
-        flow.fields.iter().position(|field| {
-            [&field.finops, &field.dataverse].into_iter().flatten().any(|own| {
-                own.eq_ignore_ascii_case(name)
-                    || own.split('.').next().is_some_and(|first| first.eq_ignore_ascii_case(name))
-            })
-        })
-    };
-    let given = |name: &str| binding.fields.iter().any(|field| field.eq_ignore_ascii_case(name));
-    // A validator without fields sees every written column, so whatever a parameter names is there already.
-    let everything = binding.fields.is_empty() && binding.stage != Stage::Transform;
-    let read = named.iter().copied().filter(|name| !everything && !given(name));
-    for name in binding.fields.iter().map(String::as_str).chain(read) {
-        let Some(field) = find(name) else {
-            let known = flow
-                .fields
-                .iter()
-                .filter_map(|field| field.finops.as_deref().or(field.dataverse.as_deref()))
-                .collect::<Vec<_>>()
-                .join(", ");
-            problems.error(
-                "dualwright.toml",
-                place,
-                &format!("the map has no field {name} that goes to {}", flow.target),
-                &format!("Use one of: {known}"),
-            );
-            return None;
-        };
-        if binding.stage == Stage::Transform {
-            positions.push(field);
-            columns.push(called(&flow.fields[field].column, name));
-            continue;
-        }
-        let own = match flow.target {
-            SystemKind::Finops => flow.fields[field].finops.as_deref(),
-            SystemKind::Dataverse => flow.fields[field].dataverse.as_deref().and_then(|path| path.split('.').next()),
-        };
-        let index = own.and_then(|own| target.index_of(own));
-        let position = index.and_then(|index| flow.target_columns.iter().position(|&column| column == index));
-        let (Some(index), Some(position)) = (index, position) else {
-            problems.error("dualwright.toml", place, &format!("field {name} is not written"), "Name another field");
-            return None;
-        };
-        positions.push(position);
-        columns.push(called(target.column(index), name));
-    }
-    if everything {
-        positions = (0..flow.target_columns.len()).collect();
-        columns = flow.target_columns.iter().map(|&index| target.column(index).clone()).collect();
-    }
-    Some((positions, Schema::new(flow.target, &target.table, &target.set, columns)))
-}
-
-/// A column as a binding calls it, so that the parameters beside it can use the same name.
-pub(super) fn called(column: &Column, name: &str) -> Column {
-    Column { name: Arc::from(name), ..column.clone() }
 }
 
 /// What the delta feed of a table has to select: the columns of every map that takes it to F&O.

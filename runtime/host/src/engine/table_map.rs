@@ -13,8 +13,9 @@ use dualwright_core::schema::{Lookup, LookupTarget};
 use dualwright_core::{Column, Kind, Schema, SystemKind};
 use dualwright_sandbox::{Access, ColumnWant, ExtensionPoint, InstallationSpec, Plugin, Sandbox};
 
+use super::bindings::called;
 use super::order::Node;
-use super::prepare::{Problems, Schemas, called, content_columns, parts, with_ids};
+use super::prepare::{Problems, Schemas, content_columns, parts, with_ids};
 use crate::config::{Config, LeavingFilter, MappedTableConfig, TableMapConfig};
 use crate::connect::Table;
 use crate::connect::metadata::Catalogue;

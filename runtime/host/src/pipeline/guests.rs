@@ -28,6 +28,7 @@ pub(super) async fn transform(
     for (map_index, binding) in bindings(link, work, Stage::Transform) {
         let own = open_rows(rows, map_index, |row| row.operation == Operation::Upsert && !row.fields.is_empty());
         if own.is_empty() {
+            carry_on(link, map_index, target, &binding.cuts, rows);
             continue;
         }
         let inputs = own.iter().map(|&index| pick(&rows[index].fields, &binding.inputs)).collect::<Vec<_>>();
@@ -55,8 +56,24 @@ pub(super) async fn transform(
                 Err(fault) => faulted(rows, &own[piece], &binding.plugin, binding.on_fault, fault)?,
             }
         }
+        carry_on(link, map_index, target, &binding.cuts, rows);
     }
     Ok(())
+}
+
+/// The map's own transforms behind a plugin, up to the next one or to the end.
+fn carry_on(link: &Link, map: usize, target: SystemKind, cuts: &[(usize, usize)], rows: &mut [RowWork]) {
+    let Some(flow) = link.maps[map].flow(target) else { return };
+    for &(field, cut) in cuts {
+        for row in rows.iter_mut().filter(|row| row.map == map && row.is_open() && !row.fields.is_empty()) {
+            match flow.carry_on(field, cut, &row.fields[field]) {
+                Ok(value) => row.fields[field] = value,
+                // Its content does not matter.
+                Err(_) if row.operation == Operation::Delete => row.fields[field] = Value::Absent,
+                Err(fault) => row.fail(fault),
+            }
+        }
+    }
 }
 
 /// Lets validators refuse rows before they are written.

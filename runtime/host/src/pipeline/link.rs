@@ -122,6 +122,8 @@ pub struct Binding {
     /// Transforms: positions in the flow's fields. Validators: positions in the flow's target columns. In the order of
     /// the installation's columns.
     pub inputs: Vec<usize>,
+    /// Transforms: fields whose chain goes on behind this plugin, and the cut that each is at.
+    pub cuts: Vec<(usize, usize)>,
     /// It takes back what the same binding does in the other direction.
     pub back: bool,
     pub on_fault: FaultPolicy,
