@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::schemas::Schemas;
-use super::{ConfigArgument, FINE, MISCONFIGURED, map_catalogue, map_versions, output, session};
+use super::{ConfigArgument, FINE, MISCONFIGURED, dry_run, map_catalogue, map_versions, output, session};
 use crate::config::{BindingConfig, Config, MappedTableConfig, TableMapConfig};
 
 #[derive(Debug, Subcommand)]
@@ -34,6 +34,8 @@ pub(super) enum MapCommand {
     Versions(map_versions::VersionsArguments),
     /// Use a version from now on, if nothing is wrong with it.
     Activate(map_versions::ActivateArguments),
+    /// Say what a version would do to which rows, before it is activated; writes nothing.
+    DryRun(Box<dry_run::MapDryRunArguments>),
     /// What two versions of a map say differently.
     Diff(map_versions::DiffArguments),
 }
@@ -105,8 +107,9 @@ pub(super) struct ShowArguments {
     json: bool,
 }
 
-pub(super) fn map(command: MapCommand) -> anyhow::Result<u8> {
+pub(super) async fn map(command: MapCommand) -> anyhow::Result<u8> {
     match command {
+        MapCommand::DryRun(arguments) => dry_run::map(&arguments).await,
         MapCommand::Check(arguments) => check(&arguments),
         MapCommand::List(arguments) => list(&arguments),
         MapCommand::Show(arguments) => show(&arguments),

@@ -6,6 +6,7 @@ mod advise;
 mod compare;
 mod config;
 mod demo;
+mod dry_run;
 mod emulate;
 mod generate;
 mod map;
@@ -121,9 +122,9 @@ pub fn main() -> ExitCode {
             Command::Generate(arguments) => generate::generate(arguments).await,
             Command::Status(arguments) => status::status(arguments).await,
             Command::Config(command) => config::config(&command),
-            Command::Map(command) => map::map(command),
+            Command::Map(command) => map::map(command).await,
             Command::Advise(arguments) => advise::advise(&arguments),
-            Command::Plugin(command) => plugin::plugin(command),
+            Command::Plugin(command) => plugin::plugin(command).await,
             Command::Compare(arguments) => compare::compare(arguments).await,
             Command::Retry(arguments) => retry::retry(arguments).await,
         }

@@ -16,7 +16,7 @@ use dualwright_sandbox::{
 use serde_json::{Value as Json, json};
 
 use super::plugin_rows::{self as rows, Rows};
-use super::{DIFFERENT, FINE, MISCONFIGURED, output, session};
+use super::{DIFFERENT, FINE, MISCONFIGURED, dry_run, output, session};
 use crate::config::PluginFile;
 use crate::engine::now_micros;
 use crate::report::{duration, thousands};
@@ -27,6 +27,8 @@ pub(super) enum PluginCommand {
     Inspect(InspectArguments),
     /// Call a plugin on rows of yours, and see what it does and how long that takes.
     Run(RunArguments),
+    /// Say what another component, or other parameters, would do to the rows of your maps; writes nothing.
+    DryRun(Box<dry_run::PluginDryRunArguments>),
 }
 
 const INSPECT_EXAMPLES: &str = "\
@@ -142,8 +144,9 @@ impl Target {
     }
 }
 
-pub(super) fn plugin(command: PluginCommand) -> anyhow::Result<u8> {
+pub(super) async fn plugin(command: PluginCommand) -> anyhow::Result<u8> {
     match command {
+        PluginCommand::DryRun(arguments) => dry_run::plugin(&arguments).await,
         PluginCommand::Inspect(arguments) => inspect(&arguments),
         PluginCommand::Run(arguments) => run(&arguments),
     }
@@ -517,6 +520,23 @@ fn call(arguments: &RunArguments) -> anyhow::Result<Said> {
 
 /// Parameters as the plugin declares them, from `name=value`. Ranges and options are judged where they are for
 /// everybody: at the installation.
+/// Parameters of a plugin of the configuration, as its description declares them.
+pub(super) fn parameters_of(
+    name: &str,
+    files: &[PluginFile],
+    given: &[String],
+) -> anyhow::Result<serde_json::Map<String, Json>> {
+    if given.is_empty() {
+        return Ok(serde_json::Map::new());
+    }
+    let (name, bytes) = component(name, files)?;
+    let plugin = sandbox()?.admit(&name, &bytes)?;
+    match parameters(&plugin.description, given)? {
+        Json::Object(parameters) => Ok(parameters),
+        _ => Ok(serde_json::Map::new()),
+    }
+}
+
 fn parameters(description: &Description, given: &[String]) -> anyhow::Result<Json> {
     let mut parameters = serde_json::Map::new();
     for pair in given {

@@ -11,7 +11,7 @@ use super::output::counted;
 use crate::config::Config;
 use crate::engine::progress::{Event, Watcher};
 use crate::engine::{Engine, EngineError, prepare};
-use crate::report::{Difference, FailedReport, MapReport, RunReport};
+use crate::report::{Difference, FailedReport, MapReport, RunReport, direction};
 use crate::store::{Counts, FailedFilter, FailedRecord, Store};
 
 /// Reads a configuration; its problems are printed, all of them.
@@ -159,10 +159,6 @@ pub(super) fn map_report(slug: &str, source: SystemKind, counts: &Counts) -> Map
         skipped: counts.skipped,
         failed: counts.failed,
     }
-}
-
-fn direction(source: SystemKind) -> String {
-    format!("{source} → {}", source.other())
 }
 
 async fn failed(engine: &Engine) -> Result<Vec<FailedReport>, EngineError> {

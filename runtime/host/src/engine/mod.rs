@@ -7,6 +7,7 @@ mod bindings;
 mod capture;
 pub mod compare;
 mod deliver;
+pub mod dry_run;
 mod initial;
 mod live;
 pub mod order;

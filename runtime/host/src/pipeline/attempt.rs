@@ -93,6 +93,33 @@ async fn ready(link: &Link, work: &Work<'_>, budget: &Budget, rows: &mut Vec<Row
     target::decide(link, work, rows, budget).await
 }
 
+/// An attempt up to the write, and nothing of it: what would be written to which rows, as they are now. Rows have the
+/// fate that an attempt would give them, or are open and have their decision.
+pub async fn rehearse(link: &Link, work: &Work<'_>, budget: &Budget) -> Prepared {
+    let mut rows = identify::expand(link, work);
+    let hold = match ready_to_write(link, work, budget, &mut rows).await {
+        Ok(_) => None,
+        Err(hold) => refused(&mut rows, hold),
+    };
+    if hold.is_none() {
+        stands(work, &mut rows);
+    }
+    link.claims.give_back(&rows);
+    Prepared { rows, hold }
+}
+
+/// What will be refused again is not worth a second attempt: whoever is still open shares the reason. What is worth
+/// one is given back.
+fn refused(rows: &mut [RowWork], hold: Hold) -> Option<Hold> {
+    if !matches!(hold.fault.class(), Class::Rejected | Class::PluginFault) {
+        return Some(hold);
+    }
+    for row in rows.iter_mut().filter(|row| row.is_open()) {
+        row.fail(hold.fault.clone());
+    }
+    None
+}
+
 /// From what the source says to what the target is to hold, references apart.
 async fn carry(
     link: &Link,
@@ -115,14 +142,7 @@ pub async fn attempt(link: &Link, lane: &Lane, work: &Work<'_>, budget: &Budget)
     let mut rows = identify::expand(link, work);
     let verdict = match drive(link, lane, work, budget, &mut rows).await {
         Ok(()) => Verdict::Done,
-        // What will be refused again is not worth a second attempt: whoever is still open shares the reason.
-        Err(hold) if matches!(hold.fault.class(), Class::Rejected | Class::PluginFault) => {
-            for row in rows.iter_mut().filter(|row| row.is_open()) {
-                row.fail(hold.fault.clone());
-            }
-            Verdict::Done
-        }
-        Err(hold) => Verdict::Retry(hold),
+        Err(hold) => refused(&mut rows, hold).map_or(Verdict::Done, Verdict::Retry),
     };
     table_map::close(link, work, &mut rows);
     link.claims.give_back(&rows);
@@ -136,13 +156,7 @@ async fn drive(
     budget: &Budget,
     rows: &mut Vec<RowWork>,
 ) -> Result<(), Hold> {
-    identify::identify(link, work, rows, budget).await?;
-    identify::recall(link, work, rows, budget).await?;
-    if rows.iter().any(RowWork::is_open) {
-        let mut session = session(link, work, budget)?;
-        carry(link, work, &mut session, rows, budget).await?;
-        target::decide(link, work, rows, budget).await?;
-        guests::pre_validate(link, work, &mut session, rows).await?;
+    if let Some(mut session) = ready_to_write(link, work, budget, rows).await? {
         if !stands(work, rows) {
             return Ok(());
         }
@@ -157,6 +171,25 @@ async fn drive(
         return Err(Fault::new(Code::Internal, format!("record {} was left without a fate", row.readable_key())).into());
     }
     Ok(())
+}
+
+/// Everything before the write. `None` when there is nothing to write.
+async fn ready_to_write(
+    link: &Link,
+    work: &Work<'_>,
+    budget: &Budget,
+    rows: &mut Vec<RowWork>,
+) -> Result<Option<Session>, Hold> {
+    identify::identify(link, work, rows, budget).await?;
+    identify::recall(link, work, rows, budget).await?;
+    if !rows.iter().any(RowWork::is_open) {
+        return Ok(None);
+    }
+    let mut session = session(link, work, budget)?;
+    carry(link, work, &mut session, rows, budget).await?;
+    target::decide(link, work, rows, budget).await?;
+    guests::pre_validate(link, work, &mut session, rows).await?;
+    Ok(Some(session))
 }
 
 /// The transaction as guests see it, good until the write has to begin.

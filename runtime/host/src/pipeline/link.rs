@@ -153,18 +153,24 @@ impl Link {
         self.companies.contains(company) && map.companies.as_ref().is_none_or(|own| own.contains(company))
     }
 
+    /// The F&O rows of the legal entities of a map, and those that name none.
+    #[must_use]
+    pub fn company_query(&self, map: &LinkMap) -> Option<String> {
+        if !map.plan.company_specific {
+            return None;
+        }
+        let companies = self.companies.iter().filter(|company| self.takes_company(map, company));
+        let mut terms =
+            companies.map(|company| format!("dataAreaId eq '{}'", company.replace('\'', "''"))).collect::<Vec<_>>();
+        terms.push("dataAreaId eq ''".to_owned());
+        Some(terms.join(" or "))
+    }
+
     /// What F&O is asked for when rows of an ordinary map are read: those of its legal entities, and those that may
     /// pass its filter. Rows that name no legal entity are asked for too: they are errors that somebody has to see.
     #[must_use]
     pub fn finops_query(&self, map: &LinkMap) -> Option<String> {
-        let mut conditions = Vec::new();
-        if map.plan.company_specific {
-            let companies = self.companies.iter().filter(|company| self.takes_company(map, company));
-            let mut terms =
-                companies.map(|company| format!("dataAreaId eq '{}'", company.replace('\'', "''"))).collect::<Vec<_>>();
-            terms.push("dataAreaId eq ''".to_owned());
-            conditions.push(terms.join(" or "));
-        }
+        let mut conditions = self.company_query(map).into_iter().collect::<Vec<_>>();
         if map.role == Role::Ordinary
             && let Some(query) =
                 map.plan.to_dataverse.as_ref().and_then(|flow| flow.remote_filter(&map.finops.table.schema))

@@ -3,14 +3,24 @@
 //! Owns the shapes that `--json` prints and their tables for the terminal. Holds names, keys and counts, never the
 //! value of a field.
 
+mod dry_run;
 mod text;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+pub use dry_run::{
+    ColumnDifference, DryRunMap, DryRunRecord, DryRunReport, Outcome, OutcomeKind, Outcomes, dry_run_text,
+};
 pub use text::{differences_text, failed_text, maps_text, plugins_text};
 pub(crate) use text::{duration, thousands};
+
+/// The way of rows from one system, as reports name it.
+#[must_use]
+pub fn direction(source: dualwright_core::SystemKind) -> String {
+    format!("{source} → {}", source.other())
+}
 
 /// Rows of one map in one direction.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

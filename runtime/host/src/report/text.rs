@@ -6,9 +6,9 @@ use comfy_table::{CellAlignment, ContentArrangement, Table};
 use super::{Difference, DifferenceKind, FailedReport, MapReport, PluginReport};
 
 /// Rows of a list that are shown before the rest is only counted; `--json` has them all.
-const ROWS_SHOWN_MAX: usize = 40;
+pub(super) const ROWS_SHOWN_MAX: usize = 40;
 
-fn table(header: &[&str], right_from: usize) -> Table {
+pub(super) fn table(header: &[&str], right_from: usize) -> Table {
     let mut table = Table::new();
     table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(header.to_vec());
     for (index, column) in table.column_iter_mut().enumerate() {
@@ -20,7 +20,7 @@ fn table(header: &[&str], right_from: usize) -> Table {
     table
 }
 
-fn render(table: &Table) -> String {
+pub(super) fn render(table: &Table) -> String {
     let mut text = String::new();
     for line in table.to_string().lines() {
         text.push_str(line.trim_end());
