@@ -418,11 +418,13 @@ pub(super) fn settle_on(link: &Link, work: &Work<'_>, row: &mut RowWork) {
     let map = &link.maps[row.map];
     let side = map.side(target);
     let schema = &side.table.schema;
+    // The rows of a table map are nowhere on F&O either, and stand for nothing.
+    let is_placeholder = |base: &CrossReference| map.role == Role::Ordinary && base.is_placeholder();
     let changed = row.base.as_ref().zip(row.current.as_ref()).is_some_and(|(base, current)| {
         let (version, hash) = left(base, target);
         !base.deleted
             // What was done to a placeholder counts less than the real row.
-            && !(base.is_placeholder() && work.source == SystemKind::Finops)
+            && !(work.source == SystemKind::Finops && is_placeholder(base))
             && **version != *current.version
             && hash.is_some_and(|hash| hash != content_hash(schema, &side.columns, &current.values))
     });
@@ -446,9 +448,7 @@ pub(super) fn settle_on(link: &Link, work: &Work<'_>, row: &mut RowWork) {
         return;
     }
     // A delete against a change: whose side wins. Only where the pair was there; a row that never was is created.
-    let was_there = |base: &CrossReference| {
-        !base.deleted && !(target == SystemKind::Finops && base.is_placeholder() && map.role == Role::Ordinary)
-    };
+    let was_there = |base: &CrossReference| !base.deleted && !(target == SystemKind::Finops && is_placeholder(base));
     let deleted = row.current.is_none() && row.base.as_ref().is_some_and(was_there);
     if deleted && !source_wins {
         row.fate = Some(RowFate::Yielded);
