@@ -9,8 +9,12 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 use dualwright::catalogue::generate::{Sizes, all};
 use dualwright::catalogue::{Catalogue, MapDirection, tables};
+use dualwright::config::Config;
+use dualwright::engine::prepare::prepare;
 use dualwright::engine::{Engine, LiveEnd};
-use dualwright_core::SystemKind;
+use dualwright::report::PluginReport;
+use dualwright::store::{Capture, NewDelivery, Scope, Store};
+use dualwright_core::{SystemKind, TransactionId};
 use dualwright_emulator::TableDefinition;
 use dualwright_tests::audit;
 use dualwright_tests::systems::{Edit, Operation, Row, SystemClient, key_pairs};
@@ -49,6 +53,24 @@ const CHANGES: &[Change] = changes![
     "parties": "CDSParties" "KnownAs" - "msdyn_nickname" "msdyn_parties" "msdyn_partynumber=PC-0000001";
     "payment-terms": "PaymentTerms" "Description" - "msdyn_description" "msdyn_paymentterms"
         "msdyn_name=Cash,msdyn_company=$";
+    "payment-days": "PaymentDaysCDS" "Description" - "msdyn_description" "msdyn_paymentdays"
+        "msdyn_name=Fri,msdyn_company=$";
+    "payment-schedules": "PaymentSchedules" "Description" - "msdyn_description" "msdyn_paymentschedules"
+        "msdyn_name=Halves,msdyn_company=$";
+    "customer-payment-methods": "CustomerPaymentMethods" "Description" - "msdyn_description"
+        "msdyn_customerpaymentmethods" "msdyn_name=Transfer,msdyn_company=$";
+    "vendor-payment-methods": "VendorPaymentMethods" "Description" - "msdyn_description"
+        "msdyn_vendorpaymentmethods" "msdyn_name=Transfer,msdyn_company=$";
+    "sales-tax-groups": "TaxGroups" "Description" - "msdyn_description" "msdyn_taxgroups"
+        "msdyn_name=Full,msdyn_company=$";
+    "terms-of-delivery": "DeliveryTerms" "TermsDescription" - "msdyn_termsdescription" "msdyn_termsofdeliveries"
+        "msdyn_termscode=EXW,msdyn_company=$";
+    "modes-of-delivery": "DeliveryModes" "ModeDescription" - "msdyn_description" "msdyn_shipvias"
+        "msdyn_name=Road,msdyn_company=$";
+    "sales-order-origins": "SalesOrderOrigins" "OriginDescription" - "msdyn_origindescription"
+        "msdyn_salesorderorigins" "msdyn_origincode=Web,msdyn_company=$";
+    "price-customer-groups": "PriceCustomerGroups" "GroupName" - "msdyn_groupname" "msdyn_pricecustomergroups"
+        "msdyn_groupcode=Key,msdyn_company=$";
     "customer-groups": "CustomerGroups" "Description" - "msdyn_description" "msdyn_customergroups"
         "msdyn_groupid=10,msdyn_company=$";
     "vendor-groups": "VendorGroups" "Description" - "msdyn_description" "msdyn_vendorgroups"
@@ -342,6 +364,29 @@ async fn a_table_whose_changes_are_not_tracked_is_refused() -> anyhow::Result<()
     group.end().await
 }
 
+/// Health check 1700: a notice, unless each of the maps says by a filter which rows are its.
+#[tokio::test(flavor = "multi_thread")]
+async fn maps_of_one_entity_are_a_notice_at_the_start() -> anyhow::Result<()> {
+    let group = Group::new(&|kind| Ok(tables(kind)?)).await?;
+    let notices = async || -> anyhow::Result<Vec<String>> {
+        let config = Config::read(&group.config, &|_| None).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+        let store = Store::open(&config.state)?;
+        let prepared = prepare(&config, store.clone()).await.map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+        store.close().await;
+        let notices = prepared.notices.iter().map(ToString::to_string);
+        Ok(notices.filter(|notice| notice.contains("[HC1700]")).collect())
+    };
+    assert_eq!(notices().await?, Vec::<String>::new(), "accounts and contacts have filters");
+    let file = group.folder.path().join("maps/customers-contacts.json");
+    let map = std::fs::read_to_string(&file)?;
+    let filter = r#""sourceFilter": "((PartyType == \"Person\"))""#;
+    assert!(map.contains(filter), "{map}");
+    std::fs::write(&file, map.replace(filter, r#""sourceFilter": """#))?;
+    let told = notices().await?;
+    assert!(told.len() == 1 && told[0].contains("customers-accounts, customers-contacts read CustomersV3"), "{told:?}");
+    group.end().await
+}
+
 /// Files for `emulate --rows`, and a store that is seeded at once, hold the same rows.
 #[test]
 fn a_store_is_seeded_with_a_company_of_the_asked_size() -> anyhow::Result<()> {
@@ -357,5 +402,109 @@ fn a_store_is_seeded_with_a_company_of_the_asked_size() -> anyhow::Result<()> {
     assert_eq!((&first["rows"]["CustomersV3"], &first["rows"]["VendorsV2"]), (&40.into(), &9.into()));
     // Sets that have rows are left alone.
     assert_eq!(run(&seed, &store)?["rows"], serde_json::json!({}));
+    Ok(())
+}
+
+/// What nobody tells is measured: rows on both systems, the pace and the plugins in the store. A flag goes before it,
+/// and what cannot be measured is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn advice_is_given_on_what_the_systems_and_the_store_tell() -> anyhow::Result<()> {
+    let group = Group::new(&|kind| Ok(tables(kind)?)).await?;
+    let advice = async |flags: &[&str]| -> anyhow::Result<Vec<(String, bool, String)>> {
+        let arguments = [&["advise", "--json"], flags].concat();
+        let (code, said) = group.run(&arguments).await?;
+        ensure!(code == Some(0) || code == Some(1), "{said}");
+        let advice: Vec<Value> = serde_json::from_str(&said).with_context(|| said.clone())?;
+        let text = |one: &Value, name: &str| one[name].as_str().unwrap_or_default().to_owned();
+        let all = advice.iter().map(|one| (text(one, "topic"), one["is_warning"] == true, text(one, "what")));
+        Ok(all.collect())
+    };
+    let of = |advice: &[(String, bool, String)], topic: &str| {
+        let own = advice.iter().filter(|one| one.0 == topic);
+        own.map(|one| format!("{}{}", if one.1 { "! " } else { "" }, one.2)).collect::<Vec<_>>()
+    };
+
+    // A configuration that never ran: the maps and the rows are judged.
+    let warehouse = |number: usize| {
+        let row = serde_json::json!({"dataAreaId": "usmf", "WarehouseId": number.to_string()});
+        row.as_object().cloned().unwrap_or_default()
+    };
+    group.systems[0].emulator.seed("Warehouses", (0..70_001).map(warehouse).collect())?;
+    let told = advice(&[]).await?;
+    assert_eq!(
+        of(&told, "map-rows"),
+        ["! warehouses has 70,001 rows in a legal entity, in a table that is written row after row, of at most 70,000"]
+    );
+    assert_eq!(of(&told, "not-measured"), Vec::<String>::new());
+    assert_eq!(of(&told, "transaction"), Vec::<String>::new());
+    assert!(of(&told, "shared-addresses")[0].starts_with("! "), "{told:?}");
+    // Of the maps that go one way, those whose rows others refer to have to be copied.
+    let one_way = of(&told, "one-way").iter().map(|what| what.split(' ').nth(1).map(str::to_owned)).collect::<Vec<_>>();
+    assert_eq!(one_way, [Some("ledgers".to_owned()), Some("released-products".to_owned())]);
+    assert_eq!(of(&advice(&["--map-rows", "warehouses=10"]).await?, "map-rows"), Vec::<String>::new());
+    assert_eq!(of(&advice(&["--offline"]).await?, "map-rows"), Vec::<String>::new());
+
+    // Rows of Dataverse count where F&O would write them one by one.
+    let vendors = (0..70_001).map(|number| {
+        let row = serde_json::json!({"msdyn_vendoraccountnumber": format!("V{number}")});
+        row.as_object().cloned().unwrap_or_default()
+    });
+    group.systems[1].emulator.seed("msdyn_vendors", vendors.collect())?;
+    let rows = of(&advice(&["--map-rows", "warehouses=10"]).await?, "map-rows");
+    assert_eq!(
+        rows,
+        ["! vendors has 70,001 rows on Dataverse, in a table that F&O writes row after row, of at most 70,000"]
+    );
+
+    // A store that a runtime left behind.
+    let store = Store::open(&group.folder.path().join("state"))?;
+    let scope = Scope { tenant: "default".into(), link: "group".into() };
+    let delivery = NewDelivery {
+        transaction: TransactionId(uuid::Uuid::from_u128(1)),
+        source: SystemKind::Finops,
+        source_token: "1".to_owned(),
+        atomic: true,
+        payload: Vec::new(),
+        rows: 61_000,
+        captured_at: 1,
+        retry_of: None,
+    };
+    store.capture(&scope, Capture { deliveries: vec![delivery], watermarks: Vec::new() }).await?;
+    let timing =
+        PluginReport { plugin: "text-cleanup".to_owned(), over_goal: 2, max_us: 700_000, ..Default::default() };
+    store.save_plugin_timings(&scope, "text-cleanup/transform", &serde_json::to_string(&timing)?).await?;
+    store.close().await;
+    let told = advice(&["--offline"]).await?;
+    assert_eq!(
+        of(&told, "transaction"),
+        ["! 61,000 rows in one transaction, the largest that F&O sent, of at most 1,000"]
+    );
+    assert_eq!(of(&told, "live-rate"), ["! 1,016 rows a second in the busiest minute, of at most 1,000 live"]);
+    assert!(of(&told, "bulk-import")[0].starts_with("! 61,000 rows came within ten minutes"), "{told:?}");
+    assert_eq!(
+        of(&told, "slow-plugin"),
+        ["! text-cleanup took longer than 500 ms in 2 transactions, up to 700 ms in one call"]
+    );
+    let flags =
+        ["--offline", "--rows-per-transaction", "10", "--rows-per-second", "5", "--plugin-ms", "text-cleanup=9"];
+    let told = advice(&flags).await?;
+    for topic in ["transaction", "live-rate", "slow-plugin"] {
+        assert!(!of(&told, topic)[0].starts_with("! "), "{told:?}");
+    }
+
+    // Neither system answers.
+    let Group { systems, folder, config, finops, dataverse } = group;
+    for served in systems {
+        served.end().await?;
+    }
+    let text = std::fs::read_to_string(&config)?.replace(&finops.base, "http://127.0.0.1:9");
+    std::fs::write(&config, text.replace(&dataverse.base, "http://127.0.0.1:9"))?;
+    let mut command = Command::new(PROGRAM);
+    command.args(["advise", "--config"]).arg(&config);
+    let output = tokio::task::spawn_blocking(move || command.output()).await??;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(said.lines().filter(|line| line.starts_with("unknown not-measured: rows were not counted")).count(), 2);
+    drop(folder);
     Ok(())
 }

@@ -139,10 +139,12 @@ macro_rules! files {
 
 /// The files of the maps, by slug.
 const FILES: &[(&str, &str)] = files![
-    "legal-entities" "currencies" "ledgers" "units" "parties" "payment-terms" "customer-groups" "vendor-groups"
-    "vendors" "customers-accounts" "customers-contacts" "products" "released-products" "released-distinct-products"
-    "sites" "warehouses" "sales-order-headers" "sales-order-lines" "on-hand-requests" "on-hand-entries"
-    "project-contracts" "projects" "project-tasks"
+    "legal-entities" "currencies" "ledgers" "units" "parties" "payment-days" "payment-schedules" "payment-terms"
+    "customer-payment-methods" "vendor-payment-methods" "sales-tax-groups" "customer-groups" "vendor-groups" "vendors"
+    "customers-accounts" "customers-contacts" "products" "released-products" "released-distinct-products" "sites"
+    "warehouses" "terms-of-delivery" "modes-of-delivery" "sales-order-origins" "price-customer-groups"
+    "sales-order-headers" "sales-order-lines" "on-hand-requests" "on-hand-entries" "project-contracts" "projects"
+    "project-tasks"
 ];
 
 impl Catalogue {
@@ -307,7 +309,8 @@ mod tests {
         let needed = slugs(catalogue.with_prerequisites(&catalogue.named("project-tasks")));
         assert_eq!(
             needed,
-            "legal-entities currencies parties payment-terms customer-groups vendor-groups vendors customers-accounts \
+            "legal-entities currencies parties payment-days payment-schedules payment-terms customer-payment-methods \
+             vendor-payment-methods sales-tax-groups customer-groups vendor-groups vendors customers-accounts \
              customers-contacts project-contracts projects project-tasks"
         );
     }

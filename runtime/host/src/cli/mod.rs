@@ -123,7 +123,7 @@ pub fn main() -> ExitCode {
             Command::Status(arguments) => status::status(arguments).await,
             Command::Config(command) => config::config(&command),
             Command::Map(command) => map::map(command).await,
-            Command::Advise(arguments) => advise::advise(&arguments),
+            Command::Advise(arguments) => advise::advise(&arguments).await,
             Command::Plugin(command) => plugin::plugin(command).await,
             Command::Compare(arguments) => compare::compare(arguments).await,
             Command::Retry(arguments) => retry::retry(arguments).await,

@@ -52,6 +52,12 @@ impl Catalogue {
         self.by_set.contains_key(set)
     }
 
+    /// The logical name of a table by its entity set (Dataverse).
+    #[must_use]
+    pub fn table_of(&self, set: &str) -> Option<&str> {
+        self.by_set.get(set).map(|name| name.table.as_str())
+    }
+
     /// The entity set of a table by its logical name.
     #[must_use]
     pub fn set_of(&self, table: &str) -> Option<&str> {

@@ -5,6 +5,7 @@
 
 mod batch;
 mod bulk;
+mod count;
 pub mod dataverse;
 pub mod finops;
 mod http;

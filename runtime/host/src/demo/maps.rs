@@ -27,7 +27,7 @@ pub struct MapFacts {
 }
 
 macro_rules! facts {
-    ($($slug:literal, $shipped:literal, $collection:literal => $set:literal, $key:expr, $both:literal;)*) => {
+    ($($slug:literal in $folder:literal, $shipped:literal, $collection:literal => $set:literal, $key:expr, $both:literal;)*) => {
         &[$(MapFacts {
             slug: $slug,
             shipped: $shipped,
@@ -35,42 +35,42 @@ macro_rules! facts {
             dataverse_set: $set,
             integration_key: &$key,
             both_ways: $both,
-            embedded: include_str!(concat!("../../demo/maps/", $slug, ".json")),
+            embedded: include_str!(concat!("../../", $folder, "/maps/", $slug, ".json")),
         },)*]
     };
 }
 
-/// Every map, parents first.
+/// Every map, parents first. Those that need no column less than elsewhere are the ones of the catalogue.
 pub const MAPS: &[MapFacts] = facts![
-    "legal-entities", "cdm_companies__legal-entities", "LegalEntities" => "cdm_companies", ["cdm_companycode"], false;
-    "units", "uoms__units", "UnitsOfMeasure" => "uoms", ["msdyn_symbol"], false;
-    "currencies", "transactioncurrencies__currencies", "Currencies" => "transactioncurrencies",
+    "legal-entities" in "catalogue", "cdm_companies__legal-entities", "LegalEntities" => "cdm_companies", ["cdm_companycode"], false;
+    "units" in "catalogue", "uoms__units", "UnitsOfMeasure" => "uoms", ["msdyn_symbol"], false;
+    "currencies" in "catalogue", "transactioncurrencies__currencies", "Currencies" => "transactioncurrencies",
         ["isocurrencycode"], true;
-    "parties", "msdyn_parties__cds-parties", "CDSParties" => "msdyn_parties", ["msdyn_partynumber"], true;
-    "postal-address-locations", "msdyn_postaladdresscollections__cds-postal-address-locations",
+    "parties" in "catalogue", "msdyn_parties__cds-parties", "CDSParties" => "msdyn_parties", ["msdyn_partynumber"], true;
+    "postal-address-locations" in "demo", "msdyn_postaladdresscollections__cds-postal-address-locations",
         "CDSPostalAddressLocations" => "msdyn_postaladdresscollections", ["msdyn_location"], true;
-    "postal-addresses", "msdyn_postaladdresses__cds-postal-address-history-v2",
+    "postal-addresses" in "demo", "msdyn_postaladdresses__cds-postal-address-history-v2",
         "CDSPostalAddressHistoriesV2" => "msdyn_postaladdresses",
         ["msdyn_validfrom", "msdyn_postaladdresscollectionid.msdyn_location"], true;
-    "party-postal-addresses", "msdyn_partypostaladdresses__cds-party-postal-address-locations",
+    "party-postal-addresses" in "demo", "msdyn_partypostaladdresses__cds-party-postal-address-locations",
         "CDSPartyPostalAddressLocations" => "msdyn_partypostaladdresses",
         ["msdyn_postaladdresscollectionid.msdyn_location", "msdyn_partyid.msdyn_partynumber"], true;
-    "party-contacts", "msdyn_partyelectronicaddresses__party-contacts-v3",
+    "party-contacts" in "demo", "msdyn_partyelectronicaddresses__party-contacts-v3",
         "PartyContactsV3" => "msdyn_partyelectronicaddresses",
         ["msdyn_electronicaddressnumber", "msdyn_partyid.msdyn_partynumber"], true;
-    "customer-groups", "msdyn_customergroups__customer-groups", "CustomerGroups" => "msdyn_customergroups",
+    "customer-groups" in "demo", "msdyn_customergroups__customer-groups", "CustomerGroups" => "msdyn_customergroups",
         ["msdyn_groupid", "msdyn_company.cdm_companycode"], true;
-    "vendor-groups", "msdyn_vendorgroups__vendor-groups", "VendorGroups" => "msdyn_vendorgroups",
+    "vendor-groups" in "demo", "msdyn_vendorgroups__vendor-groups", "VendorGroups" => "msdyn_vendorgroups",
         ["msdyn_vendorgroup", "msdyn_company.cdm_companycode"], true;
-    "vendors", "msdyn_vendors__vendors-v2", "VendorsV2" => "msdyn_vendors",
+    "vendors" in "demo", "msdyn_vendors__vendors-v2", "VendorsV2" => "msdyn_vendors",
         ["msdyn_vendoraccountnumber", "msdyn_company.cdm_companycode"], true;
-    "customers-accounts", "accounts__customers-v3", "CustomersV3" => "accounts",
+    "customers-accounts" in "demo", "accounts__customers-v3", "CustomersV3" => "accounts",
         ["accountnumber", "msdyn_company.cdm_companycode"], true;
-    "customers-contacts", "contacts__customers-v3", "CustomersV3" => "contacts",
+    "customers-contacts" in "catalogue", "contacts__customers-v3", "CustomersV3" => "contacts",
         ["msdyn_contactpersonid", "msdyn_company.cdm_companycode"], true;
-    "products", "msdyn_globalproducts__all-products", "AllProducts" => "msdyn_globalproducts",
+    "products" in "catalogue", "msdyn_globalproducts__all-products", "AllProducts" => "msdyn_globalproducts",
         ["msdyn_productnumber"], false;
-    "released-products", "msdyn_sharedproductdetails__released-products-v2",
+    "released-products" in "catalogue", "msdyn_sharedproductdetails__released-products-v2",
         "ReleasedProductsV2" => "msdyn_sharedproductdetails",
         ["msdyn_itemnumber", "msdyn_companyid.cdm_companycode"], false;
 ];

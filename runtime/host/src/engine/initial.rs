@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use dualwright_core::{Operation, SystemKind, TransactionId};
+use dualwright_core::{Fault, Operation, SystemKind, TransactionId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,7 @@ use super::{Engine, EngineError};
 use crate::connect::RawRow;
 use crate::pipeline::settle::{Origin, page_transaction};
 use crate::pipeline::{CapturedChange, LinkMap, Role, Work};
+use crate::store::{Scope, Store};
 
 /// One page takes seconds at most; more means that the system does not answer.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -54,6 +55,19 @@ struct ReadPage {
     rows: Vec<RawRow>,
 }
 
+/// Whether the store knows of an initial sync of the map that came to its end.
+pub(crate) async fn has_had_initial_sync(store: &Store, scope: &Scope, map: &str) -> Result<bool, Fault> {
+    let position = store.cursor(scope, &job_of(map)).await?;
+    // A position that cannot be read is the next start's to report.
+    let position = position.and_then(|text| serde_json::from_str::<Position>(&text).ok());
+    Ok(position.is_some_and(|position| position.done))
+}
+
+/// The job under which the store keeps how far a map is.
+fn job_of(map: &str) -> String {
+    format!("initial-sync/{map}")
+}
+
 impl Engine {
     /// Initial sync of every map that has not had it, parents first.
     pub async fn initial_sync(&self, stop: &CancellationToken) -> Result<(), EngineError> {
@@ -68,7 +82,7 @@ impl Engine {
     }
 
     async fn initial_sync_map(&self, index: usize, map: &LinkMap, stop: &CancellationToken) -> Result<(), EngineError> {
-        let job = format!("initial-sync/{}", map.slug);
+        let job = job_of(&map.slug);
         let position = match self.link.store.cursor(&self.link.scope, &job).await? {
             Some(text) => serde_json::from_str(&text).map_err(|error| {
                 dualwright_core::Fault::new(

@@ -25,6 +25,7 @@ use dualwright_core::{Class, Code, Fault};
 use crate::pipeline::attempt::Hold;
 use crate::pipeline::{Lane, Link};
 use crate::report::PluginReport;
+pub(crate) use initial::has_had_initial_sync;
 pub use live::LiveEnd;
 use progress::Watcher;
 

@@ -90,6 +90,7 @@ pub async fn prepare_with(config: &Config, store: Store, sandbox: Sandbox) -> Re
     let maps = read_maps(config, &left, &right, &mut problems);
     let read_table_maps = table_map::read(config, &plugins, &left, &right, &mut problems);
     check_keys(&maps, &read_table_maps, &mut problems);
+    check_entities(&maps, &mut problems);
     let wanted = Wanted::of(&maps, &read_table_maps);
     let schemas = Schemas::read(&finops, &dataverse, [&left, &right], &wanted, &mut problems).await;
     let keys = wanted.keys;
@@ -316,6 +317,22 @@ fn check_keys(maps: &[ReadMap<'_>], table_maps: &[ReadTableMap<'_>], problems: &
                 &what,
                 "A table has one integration key: give both maps the same",
             );
+        }
+    }
+}
+
+/// Several maps that read one entity look at every change of it, each for itself (health check 1700).
+fn check_entities(maps: &[ReadMap<'_>], problems: &mut Problems) {
+    let mut of_entity: BTreeMap<&str, Vec<&ReadMap<'_>>> = BTreeMap::new();
+    for map in maps {
+        of_entity.entry(&map.collection).or_default().push(map);
+    }
+    for (collection, maps) in of_entity.iter().filter(|(_, maps)| maps.len() > 1) {
+        // With a filter of its own a map says which of the changes are its.
+        if maps.iter().any(|map| map.leg.finops_filter.trim().is_empty()) {
+            let slugs = maps.iter().map(|map| map.config.slug.as_str()).collect::<Vec<_>>().join(", ");
+            let what = format!("{slugs} read {collection}, so every change of it is looked at by each [HC1700]");
+            problems.notice("dualwright.toml", "map", &what);
         }
     }
 }

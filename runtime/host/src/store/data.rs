@@ -205,6 +205,17 @@ pub struct Backlog {
     pub fault: Option<Fault>,
 }
 
+/// How fast changes came in from the feeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Of the largest delivery of F&O: one transaction, or single rows that were packed.
+    pub finops_rows_max: u64,
+    /// In the busiest minute by the clock.
+    pub rows_per_minute_max: u64,
+    /// In the busiest ten minutes by the clock.
+    pub rows_per_ten_minutes_max: u64,
+}
+
 /// How far a request to one side is known to have gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum IntentState {

@@ -31,7 +31,7 @@ use uuid::Uuid;
 
 pub use data::{
     Activity, Backlog, Capture, Counts, CrossReference, Delivery, FailedFilter, FailedRecord, Fate, Intent,
-    IntentState, NewActivity, NewDelivery, NewFailed, Scope, Settlement,
+    IntentState, NewActivity, NewDelivery, NewFailed, Pace, Scope, Settlement,
 };
 use folder::Folder;
 use readers::Readers;
@@ -180,6 +180,12 @@ impl Store {
     pub async fn backlog(&self, scope: &Scope) -> Result<Backlog, Fault> {
         let scope = scope.clone();
         self.read(move |connection| outbox::backlog(connection, &scope)).await
+    }
+
+    /// How fast changes came in, as far back as the store remembers; `None` where there were none.
+    pub async fn pace(&self, scope: &Scope) -> Result<Option<Pace>, Fault> {
+        let scope = scope.clone();
+        self.read(move |connection| outbox::pace(connection, &scope)).await
     }
 
     // ---- settlement

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::sql::{Failure, count_of, fault_of, system_of, take_numbers, transaction_of};
-use super::{Backlog, Capture, Delivery, Fate, NewDelivery, Scope, ledger};
+use super::{Backlog, Capture, Delivery, Fate, NewDelivery, Pace, Scope, ledger};
 
 /// Tokens of captured work that are kept per link. A feed repeats at most what one reading of it holds, thousands; a
 /// caller that posts a transaction again does so within days.
@@ -35,8 +35,8 @@ fn capture_one(connection: &Connection, scope: &Scope, delivery: &NewDelivery) -
     let sequence = insert(connection, scope, delivery)?;
     connection
         .prepare_cached(
-            "INSERT INTO captured (tenant, link, system, token, sequence, captured_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO captured (tenant, link, system, token, sequence, captured_at, rows)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute((
             &scope.tenant,
@@ -45,6 +45,7 @@ fn capture_one(connection: &Connection, scope: &Scope, delivery: &NewDelivery) -
             &delivery.source_token,
             sequence,
             delivery.captured_at,
+            delivery.rows,
         ))?;
     if sequence % TOKENS_PRUNED_EVERY == 0 {
         forget_tokens(connection, scope, sequence - TOKENS_MAX, delivery.captured_at.saturating_sub(TOKEN_AGE_MAX))?;
@@ -74,6 +75,29 @@ pub(super) fn insert(connection: &Connection, scope: &Scope, delivery: &NewDeliv
             &delivery.payload,
         ))?;
     Ok(sequence)
+}
+
+/// How fast changes came in, as far back as tokens are kept; `None` where none is.
+pub(super) fn pace(connection: &Connection, scope: &Scope) -> Result<Option<Pace>, Failure> {
+    const MINUTE_MICROS: i64 = 60_000_000;
+    let whose = (&scope.tenant, &scope.link);
+    let most = connection
+        .prepare_cached(
+            "SELECT max(rows), ifnull(max(CASE system WHEN 'finops' THEN rows END), 0) FROM captured
+             WHERE tenant = ?1 AND link = ?2",
+        )?
+        .query_row(whose, |row| Ok((row.get::<_, Option<i64>>(0)?, count_of(row, 1)?)))?;
+    let (Some(_), finops_rows_max) = most else { return Ok(None) };
+    let mut busiest = connection.prepare_cached(
+        "SELECT ifnull(max(together), 0) FROM (SELECT sum(rows) AS together FROM captured
+         WHERE tenant = ?1 AND link = ?2 GROUP BY captured_at / ?3)",
+    )?;
+    let mut within = |micros: i64| busiest.query_row((whose.0, whose.1, micros), |row| count_of(row, 0));
+    Ok(Some(Pace {
+        finops_rows_max,
+        rows_per_minute_max: within(MINUTE_MICROS)?,
+        rows_per_ten_minutes_max: within(10 * MINUTE_MICROS)?,
+    }))
 }
 
 /// Forgets tokens up to a sequence or a time, but never one whose delivery still waits.

@@ -719,6 +719,37 @@ async fn an_intent_moves_on_and_never_back() {
     assert_eq!(store.intent(&scope, transaction(1), SystemKind::Finops).await, Ok(None));
 }
 
+/// Rows by the minute, in any order, of two systems; of another tenant nothing counts.
+#[tokio::test]
+async fn the_store_remembers_how_fast_changes_came() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(folder.path()).expect("opens");
+    let scope = scope("a");
+    assert_eq!(store.pace(&scope).await, Ok(None));
+    let captured = |token: &str, source, rows, minute: i64| NewDelivery {
+        source,
+        rows,
+        captured_at: minute * 60_000_000 + 1,
+        ..delivery(token)
+    };
+    let (finops, dataverse) = (SystemKind::Finops, SystemKind::Dataverse);
+    let deliveries = vec![
+        captured("1", finops, 1_001, 10),
+        captured("2", dataverse, 5_000, 11),
+        captured("3", finops, 400, 10),
+        captured("4", finops, 7, 19),
+        captured("5", finops, 900, 20),
+    ];
+    let of_other = Capture { deliveries: vec![captured("1", finops, 9_999, 1)], watermarks: Vec::new() };
+    store.capture(&super::tests::scope("b"), of_other).await.expect("captures");
+    // A repetition is not counted again.
+    for deliveries in [deliveries.clone(), deliveries] {
+        store.capture(&scope, Capture { deliveries, watermarks: Vec::new() }).await.expect("captures");
+    }
+    let pace = Pace { finops_rows_max: 1_001, rows_per_minute_max: 5_000, rows_per_ten_minutes_max: 6_408 };
+    assert_eq!(store.pace(&scope).await, Ok(Some(pace)));
+}
+
 #[tokio::test]
 async fn one_runtime_has_the_folder() {
     let folder = tempfile::tempdir().expect("a folder");

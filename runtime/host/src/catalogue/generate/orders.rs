@@ -2,7 +2,9 @@
 
 use rust_decimal::Decimal;
 
-use super::rows::{SITES, World, company_of, customer_account, date, payment_term, product_number, street};
+use super::rows::{
+    SITES, World, company_of, customer_account, date, delivery, origin, payment_term, product_number, street,
+};
 use super::{COMPANIES, Transaction};
 use crate::demo::Build;
 
@@ -23,6 +25,8 @@ pub(super) fn sales_order(world: &World<'_>, at: usize) -> Transaction {
     let wanted = ordered + numbers.between(2, 40);
     let places = if company.currency == "JPY" { 0 } else { 2 };
     let is_done = numbers.chance(40);
+    let (mode, terms) = delivery(&mut numbers);
+    let (origin, price_group) = origin(&mut numbers);
 
     // Most orders are short; one in eight is long.
     let lines_max = if numbers.chance(12) { 12 } else { 4 };
@@ -56,6 +60,8 @@ pub(super) fn sales_order(world: &World<'_>, at: usize) -> Transaction {
             .text("SalesOrderPromisingMethod", "None")
             .text("ShippingSiteId", site)
             .text("ShippingWarehouseId", warehouse)
+            .text("DeliveryModeCode", mode)
+            .text("DeliveryTermsId", terms)
             .text("RequestedReceiptDate", date(wanted))
             .text("RequestedShippingDate", format!("{}T12:00:00Z", date(wanted - 1)))
             .text("DeliveryAddressCity", company.city)
@@ -64,8 +70,8 @@ pub(super) fn sales_order(world: &World<'_>, at: usize) -> Transaction {
         lines.push((LINES, row));
     }
     let tax = (net * Decimal::new(TAX, 2)).round_dp(places);
-    let delivery = street(&mut numbers);
-    let (number, street) = delivery.split_once(' ').unwrap_or(("", &delivery));
+    let address = street(&mut numbers);
+    let (number, street) = address.split_once(' ').unwrap_or(("", &address));
     let name = if World::is_person(customer) {
         let (given, family) = world.person(customer);
         format!("{given} {family}")
@@ -89,6 +95,10 @@ pub(super) fn sales_order(world: &World<'_>, at: usize) -> Transaction {
         .text("PaymentTermsName", payment_term(&mut numbers))
         .text("Email", format!("orders@customer-{}.example", customer + 1))
         .text("CustomersOrderReference", format!("PO-{}", numbers.between(1_000, 999_999)))
+        .text("DeliveryModeCode", mode)
+        .text("DeliveryTermsCode", terms)
+        .text("SalesOrderOriginCode", origin)
+        .text("PriceCustomerGroupCode", price_group)
         .text("DefaultShippingSiteId", site)
         .text("DefaultShippingWarehouseId", warehouse)
         .text("DeliveryAddressName", &name)
@@ -98,7 +108,7 @@ pub(super) fn sales_order(world: &World<'_>, at: usize) -> Transaction {
         .text("DeliveryAddressZipCode", &zip)
         .text("DeliveryAddressStateId", company.state)
         .text("DeliveryAddressCountryRegionISOCode", company.country)
-        .text("FormattedDelveryAddress", format!("{delivery}\n{zip} {}", company.city))
+        .text("FormattedDelveryAddress", format!("{address}\n{zip} {}", company.city))
         .text("InvoiceAddressStreet", street)
         .text("InvoiceAddressStreetNumber", number)
         .text("InvoiceAddressCity", company.city)

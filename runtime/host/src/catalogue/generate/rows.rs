@@ -44,6 +44,16 @@ const TERMS: [(&str, &str, i64, &str); 4] = [
     ("Net30", "Thirty days", 30, "Net"),
     ("M15", "The middle of the next month", 15, "CurrentMth"),
 ];
+const PAYMENT_DAYS: [(&str, &str); 2] = [("Fri", "Every Friday"), ("M1", "The first of the month")];
+const PAYMENT_SCHEDULES: [(&str, &str, i64); 2] = [("Halves", "In two parts", 2), ("Quarter", "In four parts", 4)];
+const PAYMENT_METHODS: [(&str, &str, &str); 2] = [("Transfer", "By bank", "Bank"), ("Check", "By check", "Check")];
+const TAX_GROUPS: [(&str, &str); 2] = [("Full", "Full rate"), ("Low", "Reduced rate")];
+const DELIVERY_TERMS: [(&str, &str); 3] =
+    [("EXW", "Ex works"), ("DAP", "Delivered at place"), ("CIF", "Cost, insurance, freight")];
+const DELIVERY_MODES: [(&str, &str); 3] =
+    [("Road", "By truck"), ("Air", "By air"), ("Pickup", "Fetched by the customer")];
+const ORDER_ORIGINS: [(&str, &str); 3] = [("Web", "Shop"), ("Phone", "By telephone"), ("Fair", "At a fair")];
+const PRICE_GROUPS: [(&str, &str); 2] = [("Key", "Key accounts"), ("Std", "Everybody else")];
 const CUSTOMER_GROUPS: [(&str, &str); 3] = [("10", "Wholesale"), ("20", "Retail"), ("30", "Export")];
 const VENDOR_GROUPS: [(&str, &str); 2] = [("MAT", "Material"), ("SVC", "Services")];
 /// Per company: site, and the warehouses in it.
@@ -64,7 +74,12 @@ impl World<'_> {
             set("Ledgers", each_company(&ledger)),
             set("UnitsOfMeasure", units()),
             set("CDSParties", self.parties()),
+            set("PaymentDaysCDS", each_company(&|company| named(company, ["Name", "Description"], &PAYMENT_DAYS))),
+            set("PaymentSchedules", each_company(&payment_schedules)),
             set("PaymentTerms", each_company(&payment_terms)),
+            set("CustomerPaymentMethods", each_company(&|company| payment_methods(company, true))),
+            set("VendorPaymentMethods", each_company(&|company| payment_methods(company, false))),
+            set("TaxGroups", each_company(&|company| named(company, ["TaxGroupCode", "Description"], &TAX_GROUPS))),
             set("CustomerGroups", each_company(&customer_groups)),
             set("VendorGroups", each_company(&vendor_groups)),
             set("VendorsV2", (0..vendors).map(|at| self.vendor(at)).collect()),
@@ -74,6 +89,19 @@ impl World<'_> {
             set("CDSReleasedDistinctProducts", self.each_release(&|at, company| self.distinct(at, company))),
             set("OperationalSites", each_company(&sites)),
             set("Warehouses", each_company(&warehouses)),
+            set("DeliveryTerms", each_company(&delivery_terms)),
+            set(
+                "DeliveryModes",
+                each_company(&|company| named(company, ["ModeCode", "ModeDescription"], &DELIVERY_MODES)),
+            ),
+            set(
+                "SalesOrderOrigins",
+                each_company(&|company| named(company, ["OriginCode", "OriginDescription"], &ORDER_ORIGINS)),
+            ),
+            set(
+                "PriceCustomerGroups",
+                each_company(&|company| named(company, ["GroupCode", "GroupName"], &PRICE_GROUPS)),
+            ),
             set("CDSInventoryOnHandRequests", (0..on_hand_requests).map(|at| self.on_hand_request(at).0).collect()),
             set("CDSInventoryOnHandEntries", (0..on_hand_requests).flat_map(|at| self.on_hand_request(at).1).collect()),
             set("ProjectContracts", contracts.clone().map(|at| self.contract(at)).collect()),
@@ -152,6 +180,10 @@ impl World<'_> {
             .text("CreditRating", numbers.pick(&["A", "B", "C"]))
             .text("CurrencyCode", company.currency)
             .text("DefaultPaymentTermsName", numbers.pick(&TERMS).0)
+            .text("DefaultPaymentDayName", numbers.pick(&PAYMENT_DAYS).0)
+            .text("DefaultVendorPaymentMethodName", numbers.pick(&PAYMENT_METHODS).0)
+            .text("SalesTaxGroupCode", numbers.pick(&TAX_GROUPS).0)
+            .yes("IsWomanOwner", numbers.chance(30))
             .text("OurAccountNumber", format!("HI-{}", at + 1))
             .text("PrimaryURL", format!("https://vendor-{}.example", at + 1))
             .yes("IsForeignEntity", numbers.chance(20))
@@ -200,6 +232,10 @@ impl World<'_> {
             .yes("IsOneTimeCustomer", numbers.chance(3))
             .int("PaymentTermsBaseDays", numbers.between(0, 10))
             .text("TaxExemptNumber", format!("{}{}", company.country, numbers.between(100_000_000, 999_999_999)))
+            .text("PaymentMethod", numbers.pick(&PAYMENT_METHODS).0)
+            .text("PaymentSchedule", if numbers.chance(30) { PAYMENT_SCHEDULES[0].0 } else { "" })
+            .text("PaymentDay", if numbers.chance(30) { PAYMENT_DAYS[0].0 } else { "" })
+            .text("SalesTaxGroup", numbers.pick(&TAX_GROUPS).0)
             .text("InvoiceAccount", payer.map(customer_account).unwrap_or_default())
             .text("VendorAccount", vendor.unwrap_or_default())
             .row()
@@ -463,6 +499,52 @@ fn units() -> Vec<Row> {
     .collect()
 }
 
+/// A short list of a company: codes and what they mean.
+fn named(company: &Company, columns: [&str; 2], entries: &[(&str, &str)]) -> Vec<Row> {
+    let row = |(code, meaning): &(&str, &str)| {
+        Build::new().text("dataAreaId", company.id).text(columns[0], code).text(columns[1], meaning).row()
+    };
+    entries.iter().map(row).collect()
+}
+
+fn payment_schedules(company: &Company) -> Vec<Row> {
+    let row = |(name, description, payments): &(&str, &str, i64)| {
+        Build::new()
+            .text("dataAreaId", company.id)
+            .text("Name", name)
+            .text("Description", description)
+            .int("NumberOfPayments", *payments)
+            .int("PaymentFrequency", 1)
+            .row()
+    };
+    PAYMENT_SCHEDULES.iter().map(row).collect()
+}
+
+fn payment_methods(company: &Company, of_customers: bool) -> Vec<Row> {
+    let row = |(name, description, account): &(&str, &str, &str)| {
+        let build = Build::new()
+            .text("dataAreaId", company.id)
+            .text("Name", name)
+            .text("Description", description)
+            .text("AccountType", if *account == "Bank" { "Bank" } else { "Ledger" })
+            .int("DiscountGracePeriodDays", 3);
+        if of_customers { build.yes("IsSEPA", company.currency == "EUR") } else { build }.row()
+    };
+    PAYMENT_METHODS.iter().map(row).collect()
+}
+
+fn delivery_terms(company: &Company) -> Vec<Row> {
+    let row = |(code, description): &(&str, &str)| {
+        Build::new()
+            .text("dataAreaId", company.id)
+            .text("TermsCode", code)
+            .text("TermsDescription", description)
+            .yes("IsCashOnDelivery", *code == "DAP")
+            .row()
+    };
+    DELIVERY_TERMS.iter().map(row).collect()
+}
+
 fn payment_terms(company: &Company) -> Vec<Row> {
     let row = |(name, description, days, method): &(&str, &str, i64, &str)| {
         Build::new()
@@ -470,6 +552,7 @@ fn payment_terms(company: &Company) -> Vec<Row> {
             .text("Name", name)
             .text("Description", description)
             .int("NumberOfDays", *days)
+            .text("PaymentDayName", if *name == "M15" { PAYMENT_DAYS[1].0 } else { "" })
             .text("PaymentMethodType", method)
             .text("CreditCardPaymentType", "Na")
             .text("CreditCardCreditCheckType", "Normal")
@@ -577,6 +660,16 @@ fn project_id(at: usize) -> String {
 
 pub(super) fn street(numbers: &mut Numbers) -> String {
     format!("{} {}", numbers.between(1, 240), numbers.pick(&STREETS))
+}
+
+/// How and on what terms an order is delivered: mode, terms.
+pub(super) fn delivery(numbers: &mut Numbers) -> (&'static str, &'static str) {
+    (numbers.pick(&DELIVERY_MODES).0, numbers.pick(&DELIVERY_TERMS).0)
+}
+
+/// Where an order came from, and whose prices it has.
+pub(super) fn origin(numbers: &mut Numbers) -> (&'static str, &'static str) {
+    (numbers.pick(&ORDER_ORIGINS).0, numbers.pick(&PRICE_GROUPS).0)
 }
 
 pub(super) fn payment_term(numbers: &mut Numbers) -> &'static str {
