@@ -299,7 +299,11 @@ mod tests {
         let slugs = |maps: Vec<&CatalogueMap>| maps.iter().map(|map| map.slug.clone()).collect::<Vec<_>>().join(" ");
         for (name, wanted) in [
             ("currencies", "currencies"),
-            ("sales-orders", "sales-order-headers sales-order-lines"),
+            (
+                "sales-orders",
+                "terms-of-delivery modes-of-delivery sales-order-origins price-customer-groups sales-order-headers \
+                 sales-order-lines",
+            ),
             ("projects", "project-contracts projects project-tasks"),
             ("project-tasks", "project-tasks"),
             ("nothing", ""),

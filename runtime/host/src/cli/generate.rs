@@ -20,13 +20,13 @@ const CHANGE_SET_ROWS: usize = 200;
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 const EXAMPLES: &str = "\
-Legal entities, currencies, ledgers, customers, vendors, products, stock, projects and sales orders, all
-of which fit together and follow from sizes and seed: the same on every machine. Sets that have rows
-already are left alone; sales orders are always added, each with its lines in one transaction. The
-legal entities are usmf, demf, gbsi and jpmf.
+Legal entities, currencies, ledgers, customers, vendors, products, stock, projects and sales
+orders, which fit together and follow from sizes and seed: the same on every machine. Sets that
+have rows are left alone; sales orders are always added, each with its lines in one transaction.
+The legal entities are usmf, demf, gbsi and jpmf.
 
   dualwright generate --customers 200                         into the F&O of ./dualwright.toml
-  dualwright generate --customers 200 --orders --seed 8       more orders, for the customers that are there
+  dualwright generate --customers 200 --orders --seed 8       more orders for those customers
   dualwright generate --size sales-orders=5000 --into rows/   files for `emulate --rows`
   dualwright emulate finops --catalogue --generate 200        an emulator that begins with them
 

@@ -12,13 +12,13 @@ use super::{ConfigArgument, FINE, output};
 use crate::catalogue::{Catalogue, CatalogueMap, Threading};
 
 const EXAMPLES: &str = "\
-  dualwright map catalogue                      list them: way, threading, what each needs
-  dualwright map catalogue show vendors         one map, field by field
-  dualwright map catalogue add sales-orders     headers and lines with all that they need, beside ./dualwright.toml
-  dualwright map check --emulated               check them against the tables of the emulators
+A name is that of a map, or that of a scenario, which is all of its maps. Maps run parents first;
+`single` tables should not get more than 70,000 rows from Dataverse in one run.
 
-A name is that of a map, or that of a scenario, which is all of its maps. Maps run in the order of their
-lookups, parents first; `single` tables should not get more than 70,000 rows from Dataverse in one run.";
+  dualwright map catalogue                    list them: where they go, and how rows are written
+  dualwright map catalogue show vendors       one map, field by field, with what it needs
+  dualwright map catalogue add sales-orders   headers and lines, and all that they need
+  dualwright map check --emulated             check what was added against the emulators' tables";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
@@ -192,7 +192,8 @@ fn add(catalogue: &Catalogue, arguments: &AddArguments) -> anyhow::Result<u8> {
         let named = catalogue.named(name);
         if named.is_empty() {
             let slugs = catalogue.maps().iter().map(|map| map.slug.as_str());
-            let known = slugs.chain(catalogue.scenarios());
+            let scenarios = catalogue.scenarios().into_iter().filter(|scenario| catalogue.map(scenario).is_none());
+            let known = slugs.chain(scenarios);
             bail!("{}", output::there_is_no("map or scenario in the catalogue called", name, known));
         }
         wanted.extend(named);
@@ -274,6 +275,9 @@ fn enter<'a>(maps: &[&'a CatalogueMap], config: &Path) -> anyhow::Result<Vec<(&'
         let whole = format!("{text}{end}{appended}");
         // A file of maps as they are read must not end in the middle: written beside, then put in its place.
         let beside = config.with_extension("toml.new");
+        if let Err(error) = toml::from_str::<toml::Table>(&whole) {
+            bail!("{} lists its maps in a way that none can be added at its end: {error}", config.display());
+        }
         fs::write(&beside, whole).with_context(|| format!("{} cannot be written", beside.display()))?;
         fs::rename(&beside, config).with_context(|| format!("{} cannot be written", config.display()))?;
     }

@@ -77,6 +77,24 @@ pub(super) fn insert(connection: &Connection, scope: &Scope, delivery: &NewDeliv
     Ok(sequence)
 }
 
+/// Our own writes that came back with a delivery are nobody's change: without them the pace is that of people.
+pub(super) fn discount_echoes(
+    connection: &Connection,
+    scope: &Scope,
+    sequence: i64,
+    echoes: u64,
+) -> Result<(), Failure> {
+    if echoes == 0 {
+        return Ok(());
+    }
+    connection
+        .prepare_cached(
+            "UPDATE captured SET rows = max(rows - ?4, 0) WHERE tenant = ?1 AND link = ?2 AND sequence = ?3",
+        )?
+        .execute((&scope.tenant, &scope.link, sequence, i64::try_from(echoes).unwrap_or(i64::MAX)))?;
+    Ok(())
+}
+
 /// How fast changes came in, as far back as tokens are kept; `None` where none is.
 pub(super) fn pace(connection: &Connection, scope: &Scope) -> Result<Option<Pace>, Failure> {
     const MINUTE_MICROS: i64 = 60_000_000;

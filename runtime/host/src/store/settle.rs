@@ -12,6 +12,8 @@ pub(super) fn settle(connection: &Connection, scope: &Scope, settlement: &Settle
     if let Some((sequence, fate)) = &settlement.delivery {
         up_to = *sequence;
         let retry_of = outbox::settle(connection, scope, *sequence, fate)?;
+        let echoes = settlement.counts.iter().map(|(_, _, counts)| counts.echoes).sum();
+        outbox::discount_echoes(connection, scope, *sequence, echoes)?;
         if let (Fate::Failed, Some(id)) = (fate, retry_of) {
             retried = failed::together(connection, scope, id)?;
         }

@@ -748,6 +748,16 @@ async fn the_store_remembers_how_fast_changes_came() {
     }
     let pace = Pace { finops_rows_max: 1_001, rows_per_minute_max: 5_000, rows_per_ten_minutes_max: 6_408 };
     assert_eq!(store.pace(&scope).await, Ok(Some(pace)));
+    // Our own writes that came back were no changes.
+    let echoes = Counts { echoes: 4_990, ..Counts::default() };
+    let settlement = Settlement {
+        delivery: Some((2, Fate::Complete)),
+        counts: vec![(Arc::from(MAP), dataverse, echoes)],
+        ..Settlement::default()
+    };
+    store.settle(&scope, settlement).await.expect("settles");
+    let pace = Pace { rows_per_minute_max: 1_401, rows_per_ten_minutes_max: 1_418, ..pace };
+    assert_eq!(store.pace(&scope).await, Ok(Some(pace)));
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dualwright_core::mapping::Reference;
 
-use super::{Advice, Data, KnownMap, Measured, Need, Questions};
+use super::{Advice, Data, KnownMap, Measured, Need, Questions, Timeouts};
 use crate::catalogue::{MapDirection, Threading};
 use crate::report::thousands;
 
@@ -64,6 +64,7 @@ pub(super) fn judge(questions: &Questions, maps: &[KnownMap], measured: &Measure
     let mut said = Said::default();
     purpose(questions, &mut said);
     pace(questions, measured, &mut said);
+    timeouts(questions, measured, &mut said);
     plugins(questions, measured, &mut said);
     rows(questions, maps, measured, &mut said);
     one_way(maps, &mut said);
@@ -117,8 +118,10 @@ fn purpose(questions: &Questions, said: &mut Said) {
 fn pace(questions: &Questions, measured: &Measured, said: &mut Said) {
     let transaction = match (questions.rows_per_transaction, measured.pace) {
         (Some(rows), _) => Some((rows, "")),
-        (None, Some(pace)) => Some((pace.transaction_rows_max, ", the largest that F&O sent")),
-        (None, None) => None,
+        (None, Some(pace)) if pace.transaction_rows_max > 0 => {
+            Some((pace.transaction_rows_max, ", the largest that F&O sent"))
+        }
+        (None, _) => None,
     };
     if let Some((rows, which)) = transaction {
         let what = format!(
@@ -126,7 +129,12 @@ fn pace(questions: &Questions, measured: &Measured, said: &mut Said) {
             thousands(rows),
             thousands(TRANSACTION_ROWS_MAX)
         );
-        said.limit("transaction", rows, TRANSACTION_ROWS_MAX, what, "Commit after every 1,000 rows at the source");
+        let remedy = if rows > RUN_ROWS_MAX {
+            "This is a migration: import the rows on both sides by packages, then start without an initial sync"
+        } else {
+            "Commit after every 1,000 rows at the source"
+        };
+        said.limit("transaction", rows, TRANSACTION_ROWS_MAX, what, remedy);
     }
     if let Some(rows) = questions.rows {
         let what =
@@ -157,6 +165,22 @@ fn pace(questions: &Questions, measured: &Measured, said: &mut Said) {
             said.warn("bulk-import", what, remedy);
         }
         _ => {}
+    }
+}
+
+/// The last branch of the decision tree: what takes the time.
+fn timeouts(questions: &Questions, measured: &Measured, said: &mut Said) {
+    let remedy = "Give plugins less to do, map fewer columns, and commit fewer rows at once";
+    if questions.timeouts == Some(Timeouts::Transaction) {
+        said.warn("timeouts", "transactions do not end within their budget of 120 seconds", remedy);
+    } else if measured.budget_spent > 0 {
+        let what = format!("{} deliveries or records spent their budget [DW-2004]", thousands(measured.budget_spent));
+        said.warn("timeouts", what, remedy);
+    }
+    if questions.timeouts == Some(Timeouts::InitialSync) {
+        let remedy = "Hold the rows of each map against its limit, index what its filter reads, and leave out computed \
+                      columns";
+        said.warn("timeouts", "an initial sync does not end in time", remedy);
     }
 }
 
@@ -346,6 +370,8 @@ mod tests {
             (Questions { other_system: true, ..asked() }, "system!"),
             (Questions { rows: Some(500_000), ..asked() }, "initial-sync"),
             (Questions { rows: Some(500_001), ..asked() }, "initial-sync!"),
+            (Questions { timeouts: Some(Timeouts::Transaction), ..asked() }, "timeouts!"),
+            (Questions { timeouts: Some(Timeouts::InitialSync), ..asked() }, "timeouts!"),
         ];
         for (questions, wanted) in cases {
             assert_eq!(told(&questions, &[], &Measured::default()), wanted, "{questions:?}");
@@ -370,6 +396,15 @@ mod tests {
         // What was told goes before what was measured.
         let flagged = Questions { rows_per_transaction: Some(10), ..asked() };
         assert_eq!(told(&flagged, &[], &at_pace(5_000, 0, 0)), "transaction live-rate");
+    }
+
+    #[test]
+    fn what_spent_its_budget_is_found_in_the_store() {
+        let measured = Measured { budget_spent: 2, ..Measured::default() };
+        assert_eq!(told(&asked(), &[], &measured), "timeouts!");
+        // A migration is no transaction to be split.
+        let advice = judge(&Questions { rows_per_transaction: Some(500_001), ..asked() }, &[], &Measured::default());
+        assert!(advice[0].remedy.starts_with("This is a migration"), "{advice:?}");
     }
 
     #[test]

@@ -6,14 +6,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dualwright_core::{Fault, SystemKind};
+use dualwright_core::{Code, Fault, SystemKind};
 
 use super::{KnownMap, MapRows, Measured, Pace, PluginTime};
 use crate::config::Config;
 use crate::connect::metadata::Catalogue;
 use crate::connect::{System, Table};
 use crate::report::PluginReport;
-use crate::store::{Scope, Store};
+use crate::store::{FailedFilter, Scope, Store};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -48,6 +48,12 @@ async fn read_store(store: &Store, scope: &Scope, config: &Config, measured: &mu
             }
         }
     }
+    // More than these would say nothing else.
+    const RECORDS_MAX: u32 = 1_000;
+    let failed = store.failed(scope, FailedFilter { limit: Some(RECORDS_MAX), ..FailedFilter::default() }).await?;
+    let waiting = store.backlog(scope).await?.fault;
+    let codes = failed.iter().map(|record| &record.fault).chain(&waiting).map(|fault| fault.code);
+    measured.budget_spent = codes.filter(|code| *code == Code::BudgetSpent).count() as u64;
     let mut copied = Vec::new();
     for slug in config.map_slugs() {
         if crate::engine::has_had_initial_sync(store, scope, &slug).await? {

@@ -68,6 +68,9 @@ struct Questions {
     /// Milliseconds that a plugin takes per transaction; once for each plugin.
     #[arg(long, value_name = "NAME=MS", value_parser = parse_pair)]
     plugin_ms: Vec<(String, u64)>,
+    /// What does not end in time.
+    #[arg(long, value_enum)]
+    timeouts: Option<Timeouts>,
     /// The other system is neither F&O nor Dataverse.
     #[arg(long)]
     other_system: bool,
@@ -84,6 +87,12 @@ enum Data {
 enum Need {
     BothWays,
     ReadOnly,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Timeouts {
+    Transaction,
+    InitialSync,
 }
 
 fn parse_pair(text: &str) -> Result<(String, u64), String> {
@@ -118,6 +127,8 @@ struct Measured {
     rows: Vec<MapRows>,
     pace: Option<Pace>,
     plugins: Vec<PluginTime>,
+    /// Deliveries that wait and records that failed because their time was spent.
+    budget_spent: u64,
     /// Slugs of the maps that have had their initial sync; `None` where there is no store yet.
     copied: Option<Vec<String>>,
     /// What could not be measured, and why.
