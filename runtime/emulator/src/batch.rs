@@ -218,6 +218,7 @@ pub(crate) fn whole(inner: &Inner, site: &Site, request: &Request) -> Response {
     let goes_on = preference(request, "odata.continue-on-error")
         .or_else(|| preference(request, "continue-on-error"))
         .is_some_and(|value| value != "false");
+    let splits = inner.faults.splits(&request.url, &request.body);
     let mut answers = Vec::with_capacity(items.len());
     let mut status = 200;
     let mut rest = items.as_slice();
@@ -248,7 +249,8 @@ pub(crate) fn whole(inner: &Inner, site: &Site, request: &Request) -> Response {
             }
             Item::ChangeSet(operations) => {
                 rest = &rest[1..];
-                match change_set(inner, site, operations) {
+                let outcome = if splits { split(inner, site, operations) } else { change_set(inner, site, operations) };
+                match outcome {
                     Ok(applied) => {
                         answers.push(Item::ChangeSet(applied));
                         None
@@ -309,34 +311,57 @@ fn read_all(inner: &Inner, site: &Site, reads: &[&Request], goes_on: bool) -> (V
 
 /// Applies all operations, or refuses them with the answer to the one that failed.
 fn change_set(inner: &Inner, site: &Site, operations: &[Request]) -> Result<Vec<Response>, Response> {
-    let dialect = inner.store.dialect;
     let outcome = inner.store.write(true, |session| {
         let mut references = References::new();
         let mut answers = Vec::with_capacity(operations.len());
         for (number, request) in operations.iter().enumerate() {
-            let refuse = |mut response: Response| {
-                response.content_id.clone_from(&request.content_id);
-                Refused(response)
-            };
-            if request.method == "GET" {
-                let message = "A change set cannot hold a GET request.";
-                return Err(refuse(error(dialect, 400, MALFORMED, message)));
-            }
-            let operation = strike(inner, request).map_err(refuse)?;
-            let (mut response, written) = write(inner, site, session, &references, &operation);
-            if response.status >= 400 {
-                return Err(refuse(response));
-            }
-            if let Some(written) = written {
-                let id = request.content_id.clone().unwrap_or_else(|| (number + 1).to_string());
-                references.insert(id, written);
-            }
-            response.content_id.clone_from(&request.content_id);
-            answers.push(response);
+            answers.push(operation(inner, site, session, &mut references, number, request)?);
         }
         Ok(answers)
     });
     outcome.map_err(|Refused(response)| response)
+}
+
+/// A change set that is no transaction: each operation is applied by itself, up to the one that failed.
+fn split(inner: &Inner, site: &Site, operations: &[Request]) -> Result<Vec<Response>, Response> {
+    let mut references = References::new();
+    let mut answers = Vec::with_capacity(operations.len());
+    for (number, request) in operations.iter().enumerate() {
+        let outcome =
+            inner.store.write(true, |session| operation(inner, site, session, &mut references, number, request));
+        answers.push(outcome.map_err(|Refused(response)| response)?);
+    }
+    Ok(answers)
+}
+
+/// One operation of a change set.
+fn operation(
+    inner: &Inner,
+    site: &Site,
+    session: &mut Session<'_>,
+    references: &mut References,
+    number: usize,
+    request: &Request,
+) -> Result<Response, Refused> {
+    let refuse = |mut response: Response| {
+        response.content_id.clone_from(&request.content_id);
+        Refused(response)
+    };
+    if request.method == "GET" {
+        let message = "A change set cannot hold a GET request.";
+        return Err(refuse(error(inner.store.dialect, 400, MALFORMED, message)));
+    }
+    let struck = strike(inner, request).map_err(refuse)?;
+    let (mut response, written) = write(inner, site, session, references, &struck);
+    if response.status >= 400 {
+        return Err(refuse(response));
+    }
+    if let Some(written) = written {
+        let id = request.content_id.clone().unwrap_or_else(|| (number + 1).to_string());
+        references.insert(id, written);
+    }
+    response.content_id.clone_from(&request.content_id);
+    Ok(response)
 }
 
 /// Lets a fault that was ordered for operations inside batches strike: the request that goes on, or the answer.

@@ -716,6 +716,18 @@ pub(crate) fn link_package(dialect: Dialect) -> Vec<TableDefinition> {
     }
 }
 
+/// Takes away what a link installs, with its rows.
+pub(crate) fn remove_link_package(store: &crate::store::Store) -> anyhow::Result<()> {
+    store.write(false, |session| {
+        for set in LINK_PACKAGE {
+            if let Some(table) = session.catalogue.by_set(set).cloned() {
+                session.drop_table(&table)?;
+            }
+        }
+        anyhow::Ok(())
+    })
+}
+
 /// The navigation properties of a lookup column.
 pub(crate) fn targets(column: &ColumnDefinition) -> impl Iterator<Item = (&TargetDefinition, &str)> {
     column.targets.iter().map(|target| (target, target.navigation_property.as_deref().unwrap_or(&column.name)))

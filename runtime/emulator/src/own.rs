@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::clock::Clock;
 use crate::fault::FaultPlan;
 use crate::seed::SeedPlan;
-use crate::{Dialect, Inner, audit, dataverse, exchange, finops, page, post};
+use crate::{Dialect, Inner, audit, catalogue, dataverse, exchange, finops, page, post};
 
 pub(crate) const ROOT: &str = "/_emulator";
 
@@ -75,6 +75,10 @@ pub(crate) fn route(inner: &Inner, path: &str, request: &Request) -> Response {
                 Err(error) => refuse(500, format!("{error:#}")),
             }
         }
+        ("DELETE", "/link-package") => match catalogue::remove_link_package(&inner.store) {
+            Ok(()) => exchange::no_content(204),
+            Err(error) => refuse(500, format!("{error:#}")),
+        },
         ("POST", "/expire-delta-links") => match dataverse::expire_links(&inner.store) {
             Ok(()) => exchange::no_content(204),
             Err(error) => refuse(500, error.to_string()),

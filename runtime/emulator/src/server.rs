@@ -229,6 +229,7 @@ impl Server {
             }
             // These strike elsewhere, and never here.
             FaultAction::Normalise { .. }
+            | FaultAction::SplitChangeSets
             | FaultAction::DuplicateEvent { .. }
             | FaultAction::LateEvent { .. }
             | FaultAction::LoseEvent => Some(self.respond(request, caller).await),

@@ -8,4 +8,5 @@ pub mod demo;
 pub mod engine;
 pub mod pipeline;
 pub mod report;
+pub mod setup;
 pub mod store;

@@ -133,6 +133,8 @@ pub enum FaultAction {
     ApplyThenReset,
     /// The condition of the request is not looked at: a stale write gets through.
     IgnoreIfMatch,
+    /// The change sets of a batch are no transactions: what comes before a refused operation stays.
+    SplitChangeSets,
     /// Every delta link that was given out until now is too old from here on (Dataverse); the request itself goes on.
     ExpireDeltaLinks,
     /// The system's clock is wrong by that much from here on; the request itself goes on.
@@ -157,6 +159,11 @@ const fn hold_ms() -> u64 {
 impl FaultAction {
     const fn concerns_events(&self) -> bool {
         matches!(self, Self::DuplicateEvent { .. } | Self::LateEvent { .. } | Self::LoseEvent)
+    }
+
+    /// Strikes a request, or an operation of a batch, before it is answered.
+    const fn concerns_requests(&self) -> bool {
+        !self.concerns_events() && !matches!(self, Self::Normalise { .. } | Self::SplitChangeSets)
     }
 }
 
@@ -264,10 +271,9 @@ impl Faults {
         let mut state = self.state();
         let State { rules, random } = &mut *state;
         let mut struck = None;
-        for counted in rules.iter_mut().filter(|counted| !counted.rule.action.concerns_events()) {
+        for counted in rules.iter_mut().filter(|counted| counted.rule.action.concerns_requests()) {
             let matching = &counted.rule.matching;
-            let is_normalising = matches!(counted.rule.action, FaultAction::Normalise { .. });
-            let fits = !is_normalising && matching.operation == operation && matching.fits(method, path, body);
+            let fits = matching.operation == operation && matching.fits(method, path, body);
             if fits && counted.counts() && struck.is_none() {
                 counted.hits += 1;
                 struck = Some(counted.rule.action.clone());
@@ -277,6 +283,19 @@ impl Faults {
             struck = random.as_mut().and_then(|chance| chance.strike(self.dialect, operation, method, path, body));
         }
         struck
+    }
+
+    /// Whether the change sets of this batch fall apart into their operations.
+    pub fn splits(&self, path: &str, body: &[u8]) -> bool {
+        let mut state = self.state();
+        let mut splits = false;
+        for counted in state.rules.iter_mut().filter(|counted| counted.rule.action == FaultAction::SplitChangeSets) {
+            if counted.rule.matching.fits("POST", path, body) && counted.counts() {
+                counted.hits += 1;
+                splits = true;
+            }
+        }
+        splits
     }
 
     /// What becomes of an event on its way to `url`. Asked once for every event, whatever its retries.

@@ -9,6 +9,7 @@ mod demo;
 mod dry_run;
 mod emulate;
 mod generate;
+mod link;
 mod map;
 mod map_catalogue;
 mod map_versions;
@@ -63,6 +64,9 @@ enum Command {
     Generate(generate::GenerateArguments),
     /// What is behind, what failed, and what was done.
     Status(status::StatusArguments),
+    /// Make, test and end the link between two environments.
+    #[command(subcommand)]
+    Link(link::LinkCommand),
     /// Read, check and keep table maps.
     #[command(subcommand)]
     Map(map::MapCommand),
@@ -122,6 +126,7 @@ pub fn main() -> ExitCode {
             Command::Generate(arguments) => generate::generate(arguments).await,
             Command::Status(arguments) => status::status(arguments).await,
             Command::Config(command) => config::config(&command),
+            Command::Link(command) => link::link(command).await,
             Command::Map(command) => map::map(command).await,
             Command::Advise(arguments) => advise::advise(&arguments).await,
             Command::Plugin(command) => plugin::plugin(command).await,

@@ -18,7 +18,8 @@ Configuration (TOML; paths are relative to the file):
   tenant = \"default\"              state = \"state\"
   [limits]  transaction_budget_seconds = 120, write_reserve_seconds = 30, plugin_goal_ms = 500,
             plugin_hard_limit_ms = 2000, plugin_memory_mib = 64, poll_interval_ms = 500,
-            batch_rows_max = 998, initial_sync_concurrency = 4
+            batch_rows_max = 998, initial_sync_concurrency = 4, companies_when_linking_max = 40,
+            companies_live_max = 250, clock_skew_max_seconds = 60
   [link]    slug, companies = [\"usmf\"], conflict_winner = \"finops\"
             finops.url, dataverse.url, and for each .auth = { token_url, client_id,
             client_secret = { env = \"NAME\" }, scope } and .ca_file = \"ca.pem\"

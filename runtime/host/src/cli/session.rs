@@ -24,6 +24,11 @@ pub(super) fn read_config_without_secrets(path: &Path) -> anyhow::Result<Option<
     read_config_with(path, &|_| Some(String::new()))
 }
 
+/// The same for commands that must work without secrets, and do more with them.
+pub(super) fn read_config_with_the_secrets_there_are(path: &Path) -> anyhow::Result<Option<Config>> {
+    read_config_with(path, &|name| Some(std::env::var(name).unwrap_or_default()))
+}
+
 fn read_config_with(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Option<Config>> {
     match Config::read(path, environment) {
         Ok(config) => Ok(Some(config)),

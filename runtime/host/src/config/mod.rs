@@ -3,6 +3,7 @@
 //! Owns the file's shape and its defaults. The file is read once into [`written`], raised once into [`Config`], and
 //! nothing after that checks it again. All problems are collected; unknown keys are problems.
 
+pub mod edit;
 pub mod versions;
 mod written;
 
@@ -49,6 +50,12 @@ pub struct Limits {
     pub batch_rows_max: usize,
     /// Batches of an initial sync that are under way at the same time.
     pub initial_sync_concurrency: usize,
+    /// Legal entities that `link create` takes at once; others are added one by one.
+    pub companies_when_linking_max: usize,
+    /// Legal entities that a link may have in all.
+    pub companies_live_max: usize,
+    /// How far the clock of a system may be from ours before the connection test says so.
+    pub clock_skew_max: Duration,
 }
 
 impl Default for Limits {
@@ -62,6 +69,9 @@ impl Default for Limits {
             poll_interval: Duration::from_millis(500),
             batch_rows_max: crate::connect::CHANGE_SET_ROWS_MAX,
             initial_sync_concurrency: 4,
+            companies_when_linking_max: 40,
+            companies_live_max: 250,
+            clock_skew_max: Duration::from_secs(60),
         }
     }
 }

@@ -74,6 +74,14 @@ struct WrittenLimits {
     /// Batches of an initial sync that are under way at the same time; 4 when left out.
     #[schemars(range(min = 1, max = 16))]
     initial_sync_concurrency: Option<usize>,
+    /// Legal entities that `link create` takes at once; 40 when left out, as Dual-write has it.
+    #[schemars(range(min = 1))]
+    companies_when_linking_max: Option<usize>,
+    /// Legal entities that a link may have in all; 250 when left out, as Dual-write has it.
+    #[schemars(range(min = 1))]
+    companies_live_max: Option<usize>,
+    /// How far the clock of a system may be from ours before `link test` calls it wrong; 60 when left out.
+    clock_skew_max_seconds: Option<u64>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -346,7 +354,7 @@ pub(super) fn raise(
         }
     }
     let limits = raise_limits(&written.limits, &mut problems);
-    let companies = raise_companies(&written.link.companies, &mut problems);
+    let companies = raise_companies(&written.link.companies, limits.companies_live_max, &mut problems);
     let finops = raise_side("link.finops", &written.link.finops, folder, environment, &mut problems);
     let dataverse = raise_side("link.dataverse", &written.link.dataverse, folder, environment, &mut problems);
 
@@ -415,6 +423,9 @@ fn raise_limits(written: &WrittenLimits, problems: &mut Problems<'_>) -> Limits 
         poll_interval: written.poll_interval_ms.map_or(default.poll_interval, Duration::from_millis),
         batch_rows_max: written.batch_rows_max.unwrap_or(default.batch_rows_max),
         initial_sync_concurrency: written.initial_sync_concurrency.unwrap_or(default.initial_sync_concurrency),
+        companies_when_linking_max: written.companies_when_linking_max.unwrap_or(default.companies_when_linking_max),
+        companies_live_max: written.companies_live_max.unwrap_or(default.companies_live_max),
+        clock_skew_max: written.clock_skew_max_seconds.map_or(default.clock_skew_max, Duration::from_secs),
     };
     if limits.write_reserve >= limits.transaction_budget {
         problems.add("limits", "the write reserve leaves nothing of the budget", "Make write_reserve_seconds smaller");
@@ -432,15 +443,16 @@ fn raise_limits(written: &WrittenLimits, problems: &mut Problems<'_>) -> Limits 
     limits
 }
 
-fn raise_companies(written: &[String], problems: &mut Problems<'_>) -> BTreeSet<String> {
-    // Live sync knows 250 legal entities (overview, limits).
-    const COMPANIES_MAX: usize = 250;
+fn raise_companies(written: &[String], live_max: usize, problems: &mut Problems<'_>) -> BTreeSet<String> {
     let companies = written.iter().map(|company| company.to_lowercase()).collect::<BTreeSet<_>>();
-    if companies.is_empty() || companies.len() > COMPANIES_MAX {
+    if companies.is_empty() {
+        problems.add("link.companies", "names no legal entity", "List the legal entities to keep in step");
+    }
+    if companies.len() > live_max {
         problems.add(
             "link.companies",
-            "names no legal entity, or more than 250",
-            "List the legal entities to keep in step",
+            format!("names {} legal entities, and limits.companies_live_max is {live_max}", companies.len()),
+            "Take some out, or raise the limit",
         );
     }
     companies

@@ -103,6 +103,21 @@ pub(super) fn new_fence_part(partition: &str) -> Part {
     Part::json("POST", format!("{ROOT}/dualwright_fences?$select=dualwright_epoch"), body).returning()
 }
 
+/// New fences by one bulk message, which answers for all of them.
+pub(super) fn new_fences_part(partitions: &[String]) -> Part {
+    let mut body = br#"{"Targets":["#.to_vec();
+    for partition in partitions {
+        body.extend_from_slice(
+            br#"{"@odata.type":"Microsoft.Dynamics.CRM.dualwright_fence","dualwright_epoch":1,"dualwright_partition":"#,
+        );
+        encode_text(&mut body, partition);
+        body.extend_from_slice(b"},");
+    }
+    body.pop();
+    body.extend_from_slice(b"]}");
+    Part::json("POST", format!("{ROOT}/dualwright_fences/Microsoft.Dynamics.CRM.CreateMultiple"), body)
+}
+
 pub(super) fn receipt_part(transaction: TransactionId, tenant: &str) -> Part {
     let mut body = format!(r#"{{"dualwright_transactionid":"{transaction}","dualwright_tenant":"#).into_bytes();
     encode_text(&mut body, tenant);

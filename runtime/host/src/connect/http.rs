@@ -294,7 +294,10 @@ impl Client {
             };
             let answer = Answer { status, headers, body };
             let what = format!("the token endpoint answered {}", status.as_u16());
-            return Err(Failure::NotSent { fault: fault(code, &what), retry_after: answer.retry_after() });
+            let mut fault = fault(code, &what);
+            // `AADSTS7000215`: the number says what is wrong, where the status only says that something is.
+            fault.foreign_code = entra_code(&answer.body);
+            return Err(Failure::NotSent { fault, retry_after: answer.retry_after() });
         }
         #[derive(serde::Deserialize)]
         struct Token {
@@ -311,6 +314,17 @@ impl Client {
         *lock(&self.token) = Some((value.clone(), until));
         Ok(Some(value))
     }
+}
+
+/// The code of a refusal by Microsoft Entra ID
+/// (<https://learn.microsoft.com/entra/identity-platform/reference-error-codes>).
+fn entra_code(body: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Refusal {
+        error_codes: Vec<u32>,
+    }
+    let refusal = serde_json::from_slice::<Refusal>(body).ok()?;
+    refusal.error_codes.first().map(|number| format!("AADSTS{number}"))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -382,7 +396,7 @@ pub(super) fn retry_after(value: Option<&str>, now_unix_seconds: i64) -> Duratio
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7) in seconds since 1970.
-fn parse_http_date(value: &str) -> Option<i64> {
+pub(super) fn parse_http_date(value: &str) -> Option<i64> {
     let mut parts = value.split_ascii_whitespace().skip(1);
     let day: u8 = parts.next()?.parse().ok()?;
     let month = parts.next()?;

@@ -52,10 +52,16 @@ impl Catalogue {
         self.by_set.contains_key(set)
     }
 
-    /// The logical name of a table by its entity set (Dataverse).
+    /// Logical name (Dataverse) or public entity name (F&O) of a table.
     #[must_use]
     pub fn table_of(&self, set: &str) -> Option<&str> {
         self.by_set.get(set).map(|name| name.table.as_str())
+    }
+
+    /// The id column of a table (Dataverse).
+    #[must_use]
+    pub fn primary_id(&self, set: &str) -> Option<&str> {
+        self.by_set.get(set)?.primary_id.as_deref()
     }
 
     /// The entity set of a table by its logical name.

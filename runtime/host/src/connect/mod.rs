@@ -11,7 +11,10 @@ pub mod finops;
 mod http;
 mod load;
 pub mod metadata;
+mod package;
+mod probe;
 mod row_json;
+mod standing;
 mod write;
 
 use std::sync::Arc;
@@ -28,7 +31,10 @@ use batch::{Part, PartAnswer};
 pub use bulk::TRANSACTION_ROWS_MAX;
 use http::{Client, Failure, Purpose};
 pub use http::{ClientCredentials, Endpoint};
+pub use package::OwnTable;
+pub use probe::{Probe, Probed};
 pub use row_json::{DecodedRow, RowShape};
+pub use standing::{Company, Depth, Hello, Identity, Privileges, TablePrivilege, TableStanding};
 pub use write::{Fence, WriteOutcome, WrittenRow};
 
 /// Operations that one `$batch` may hold on Dataverse (reference 7.4); F&O is kept to the same.

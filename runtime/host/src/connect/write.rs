@@ -55,7 +55,7 @@ pub enum WriteOutcome {
 }
 
 /// A version that no row has: both systems number theirs from 1.
-const NO_VERSION: &str = "W/\"0\"";
+pub(super) const NO_VERSION: &str = "W/\"0\"";
 
 /// Position of fence and receipt in the change set; rows follow.
 const FENCE: usize = 0;
@@ -105,7 +105,7 @@ impl System {
         Ok(())
     }
 
-    async fn read_fence(&self, partition: &str, timeout: Duration) -> Result<Option<Fence>, Fault> {
+    pub(super) async fn read_fence(&self, partition: &str, timeout: Duration) -> Result<Option<Fence>, Fault> {
         let url = match self.kind {
             SystemKind::Finops => finops::fence_url(partition),
             SystemKind::Dataverse => dataverse::fence_url(partition),
@@ -152,7 +152,7 @@ impl System {
             .map_err(Failure::into_fault)
     }
 
-    fn fence_part(&self, fence: &Fence) -> Part {
+    pub(super) fn fence_part(&self, fence: &Fence) -> Part {
         match self.kind {
             SystemKind::Finops => finops::fence_part(fence),
             SystemKind::Dataverse => dataverse::fence_part(fence),
@@ -317,7 +317,7 @@ struct Probe<'a> {
 }
 
 /// The answer that says why a change set was refused.
-fn refused(answers: &[PartAnswer]) -> Option<&PartAnswer> {
+pub(super) fn refused(answers: &[PartAnswer]) -> Option<&PartAnswer> {
     // Some servers mark what they did not get to as a failed dependency; the reason is another one.
     let refused = |answer: &&PartAnswer| !answer.is_success();
     answers.iter().filter(refused).find(|answer| answer.status != 424).or(answers.iter().find(refused))

@@ -3,7 +3,7 @@
 //! The place reached is kept with the rows of each page in one store transaction. A page that is repeated after a
 //! crash has the same transaction id, so its receipt tells what was applied already.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +34,56 @@ struct Position {
     done: bool,
     /// The target had no row when the run began, so rows are created without a look first.
     target_was_empty: bool,
+    /// The legal entities that the run carries over; `None` where rows belong to none, or where it was not kept yet.
+    #[serde(default)]
+    companies: Option<BTreeSet<String>>,
+    /// Those that earlier runs carried over.
+    #[serde(default)]
+    companies_before: BTreeSet<String>,
+}
+
+/// What is left to do once a run is done.
+#[derive(Debug)]
+enum After {
+    Nothing,
+    /// The list of legal entities is another one now, and the rows of all of them are there.
+    Noted(Position),
+    /// Legal entities were added.
+    Run(Position),
+}
+
+impl Position {
+    /// Compares the legal entities whose rows were carried over with those that the map carries now. One that was taken
+    /// off the list is forgotten, so that it is carried over as a whole when it is added again.
+    fn after(&self, wanted: Option<&BTreeSet<String>>, now: i64) -> After {
+        let Some(wanted) = wanted else { return After::Nothing };
+        let noted = |companies| Self {
+            companies: Some(companies),
+            companies_before: BTreeSet::new(),
+            done: true,
+            next: None,
+            ..self.clone()
+        };
+        let Some(own) = &self.companies else { return After::Noted(noted(wanted.clone())) };
+        let carried = own.union(&self.companies_before).cloned().collect::<BTreeSet<_>>();
+        if carried == *wanted {
+            return After::Nothing;
+        }
+        let kept = carried.intersection(wanted).cloned().collect::<BTreeSet<_>>();
+        if kept == *wanted {
+            return After::Noted(noted(kept));
+        }
+        After::Run(Self {
+            run: Uuid::now_v7(),
+            started_at: now,
+            page: 0,
+            next: None,
+            done: false,
+            target_was_empty: false,
+            companies: Some(wanted.difference(&kept).cloned().collect()),
+            companies_before: kept,
+        })
+    }
 }
 
 /// Pages under way, and where each begins.
@@ -72,18 +122,24 @@ impl Engine {
     /// Initial sync of every map that has not had it, parents first.
     pub async fn initial_sync(&self, stop: &CancellationToken) -> Result<(), EngineError> {
         for (index, map) in self.link.maps.iter().enumerate() {
-            if map.reads_finops() {
-                self.initial_sync_map(index, map, stop).await?;
-            }
+            // Once more where legal entities were added while a run was under way.
+            while map.reads_finops() && self.initial_sync_map(index, map, stop).await? {}
         }
         // A circle of lookups leaves rows that wait for rows of a later map.
         self.retry_waiting(None, stop).await?;
         Ok(())
     }
 
-    async fn initial_sync_map(&self, index: usize, map: &LinkMap, stop: &CancellationToken) -> Result<(), EngineError> {
+    /// Whether there was something to do.
+    async fn initial_sync_map(
+        &self,
+        index: usize,
+        map: &LinkMap,
+        stop: &CancellationToken,
+    ) -> Result<bool, EngineError> {
         let job = job_of(&map.slug);
-        let position = match self.link.store.cursor(&self.link.scope, &job).await? {
+        let companies = self.link.companies_of(map);
+        let mut position: Position = match self.link.store.cursor(&self.link.scope, &job).await? {
             Some(text) => serde_json::from_str(&text).map_err(|error| {
                 dualwright_core::Fault::new(
                     dualwright_core::Code::StoreFailed,
@@ -101,12 +157,21 @@ impl Engine {
                     && self
                         .persist(stop, || self.link.dataverse.probe_empty(&map.dataverse.table, PAGE_TIMEOUT))
                         .await?,
+                companies: companies.clone(),
+                companies_before: BTreeSet::new(),
             },
         };
         if position.done {
-            return Ok(());
+            match position.after(companies.as_ref(), (self.now)()) {
+                After::Nothing => return Ok(false),
+                After::Noted(noted) => {
+                    self.keep_position(&job, &noted).await?;
+                    return Ok(false);
+                }
+                After::Run(next) => position = next,
+            }
         }
-        let filter = self.link.finops_query(map);
+        let filter = self.link.finops_query_of(map, position.companies.as_ref());
         let rows_expected =
             self.link.finops.count(&map.finops.table, filter.as_deref(), PAGE_TIMEOUT).await.ok().flatten();
         self.watcher.event(Event::MapStarted { map: map.slug.clone(), rows_expected });
@@ -139,11 +204,15 @@ impl Engine {
         self.link.claims.settled();
         self.retry_waiting(Some(index), stop).await?;
         let done = Position { done: true, ..position };
-        let settlement =
-            crate::store::Settlement { cursor: Some((job, encode(&done))), ..crate::store::Settlement::default() };
-        self.link.store.settle(&self.link.scope, settlement).await?;
+        self.keep_position(&job, &done).await?;
         self.watcher.event(Event::MapFinished { map: map.slug.clone() });
-        Ok(())
+        Ok(true)
+    }
+
+    async fn keep_position(&self, job: &str, position: &Position) -> Result<(), EngineError> {
+        let cursor = Some((job.to_owned(), encode(position)));
+        let settlement = crate::store::Settlement { cursor, ..crate::store::Settlement::default() };
+        Ok(self.link.store.settle(&self.link.scope, settlement).await?)
     }
 
     async fn read_pages(
@@ -246,6 +315,48 @@ fn lock(open: &Mutex<Open>) -> std::sync::MutexGuard<'_, Open> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn legal_entities_that_were_added_are_carried_over_and_those_taken_off_forgotten() {
+        let set = |text: &str| text.split_whitespace().map(str::to_owned).collect::<BTreeSet<_>>();
+        let done = |own: Option<&str>, before: &str| Position {
+            run: Uuid::nil(),
+            started_at: 0,
+            page: 7,
+            next: None,
+            done: true,
+            target_was_empty: true,
+            companies: own.map(set),
+            companies_before: set(before),
+        };
+        for (own, before, wanted, after) in [
+            (Some("usmf"), "", Some("usmf"), "nothing"),
+            (Some("usmf"), "demf", Some("usmf demf"), "nothing"),
+            (Some("usmf"), "", None, "nothing"),
+            (None, "", None, "nothing"),
+            // A position from before companies were kept stands for those of now.
+            (None, "", Some("usmf demf"), "noted demf usmf"),
+            (Some("usmf demf"), "", Some("usmf"), "noted usmf"),
+            (Some("usmf"), "", Some("usmf demf"), "run demf after usmf"),
+            (Some("demf"), "usmf", Some("usmf gbsi"), "run gbsi after usmf"),
+            (Some("usmf"), "", Some("demf"), "run demf after "),
+        ] {
+            let shown = |set: &BTreeSet<String>| set.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+            let said = match done(own, before).after(wanted.map(set).as_ref(), 9) {
+                After::Nothing => "nothing".to_owned(),
+                After::Noted(noted) => {
+                    assert!(noted.done && noted.companies_before.is_empty());
+                    format!("noted {}", shown(noted.companies.as_ref().expect("noted")))
+                }
+                After::Run(run) => {
+                    assert!(!run.done && run.page == 0 && run.started_at == 9 && !run.target_was_empty);
+                    let (own, before) = (run.companies.expect("its companies"), run.companies_before);
+                    format!("run {} after {}", shown(&own), shown(&before))
+                }
+            };
+            assert_eq!(said, after, "{own:?} {before} {wanted:?}");
+        }
+    }
 
     #[test]
     fn the_place_kept_is_the_first_page_that_is_not_settled() {

@@ -22,6 +22,7 @@ use crate::connect::{System, Table};
 use crate::pipeline::lookups::Lookups;
 use crate::pipeline::ownership::Claims;
 use crate::pipeline::{Link, LinkMap, Role, Side};
+use crate::setup::record::LinkRecord;
 use crate::store::{Scope, Store};
 
 const METADATA_TIMEOUT: Duration = Duration::from_secs(60);
@@ -77,6 +78,16 @@ pub async fn prepare(config: &Config, store: Store) -> Result<PreparedLink, Vec<
 /// The same with a sandbox that is there already, whose figures go on.
 pub async fn prepare_with(config: &Config, store: Store, sandbox: Sandbox) -> Result<PreparedLink, Vec<StartProblem>> {
     let mut problems = Problems::default();
+    let scope = Scope { tenant: Arc::from(config.tenant.as_str()), link: Arc::from(config.link.slug.as_str()) };
+    match LinkRecord::read(&store, &scope).await {
+        Ok(record) => {
+            if let Some(ended) = record.as_ref().and_then(LinkRecord::ended) {
+                problems.error("dualwright.toml", "link", &ended, "`dualwright link create` makes it again");
+                return Err(problems.list);
+            }
+        }
+        Err(fault) => return Err(vec![of_link(&fault)]),
+    }
     let finops = System::new(SystemKind::Finops, config.link.finops.clone()).map_err(|fault| vec![of_link(&fault)])?;
     let dataverse =
         System::new(SystemKind::Dataverse, config.link.dataverse.clone()).map_err(|fault| vec![of_link(&fault)])?;
@@ -161,7 +172,7 @@ pub async fn prepare_with(config: &Config, store: Store, sandbox: Sandbox) -> Re
     let guest_threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let feed_tables = feed_tables(&maps, &schemas);
     let link = Link {
-        scope: Scope { tenant: Arc::from(config.tenant.as_str()), link: Arc::from(config.link.slug.as_str()) },
+        scope,
         limits: config.limits,
         companies: config.link.companies.clone(),
         conflict_winner: config.link.conflict_winner,

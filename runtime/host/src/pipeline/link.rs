@@ -156,21 +156,37 @@ impl Link {
     /// The F&O rows of the legal entities of a map, and those that name none.
     #[must_use]
     pub fn company_query(&self, map: &LinkMap) -> Option<String> {
-        if !map.plan.company_specific {
-            return None;
-        }
-        let companies = self.companies.iter().filter(|company| self.takes_company(map, company));
+        self.company_query_of(map, None)
+    }
+
+    fn company_query_of(&self, map: &LinkMap, only: Option<&BTreeSet<String>>) -> Option<String> {
+        let companies = self.companies_of(map)?;
+        let is_meant = |company: &&String| only.is_none_or(|only| only.contains(*company));
+        let companies = companies.iter().filter(is_meant);
         let mut terms =
             companies.map(|company| format!("dataAreaId eq '{}'", company.replace('\'', "''"))).collect::<Vec<_>>();
         terms.push("dataAreaId eq ''".to_owned());
         Some(terms.join(" or "))
     }
 
+    /// The legal entities that the map carries; `None` where its rows belong to none.
+    #[must_use]
+    pub fn companies_of(&self, map: &LinkMap) -> Option<BTreeSet<String>> {
+        let taken = self.companies.iter().filter(|company| self.takes_company(map, company)).cloned();
+        map.plan.company_specific.then(|| taken.collect())
+    }
+
     /// What F&O is asked for when rows of an ordinary map are read: those of its legal entities, and those that may
     /// pass its filter. Rows that name no legal entity are asked for too: they are errors that somebody has to see.
     #[must_use]
     pub fn finops_query(&self, map: &LinkMap) -> Option<String> {
-        let mut conditions = self.company_query(map).into_iter().collect::<Vec<_>>();
+        self.finops_query_of(map, None)
+    }
+
+    /// The same for some of the legal entities; `None` for all that the map carries.
+    #[must_use]
+    pub fn finops_query_of(&self, map: &LinkMap, only: Option<&BTreeSet<String>>) -> Option<String> {
+        let mut conditions = self.company_query_of(map, only).into_iter().collect::<Vec<_>>();
         if map.role == Role::Ordinary
             && let Some(query) =
                 map.plan.to_dataverse.as_ref().and_then(|flow| flow.remote_filter(&map.finops.table.schema))

@@ -9,6 +9,7 @@
 
 mod cross_reference;
 mod data;
+mod export;
 mod failed;
 mod folder;
 mod intent;
@@ -33,6 +34,7 @@ pub use data::{
     Activity, Backlog, Capture, Counts, CrossReference, Delivery, FailedFilter, FailedRecord, Fate, Intent,
     IntentState, NewActivity, NewDelivery, NewFailed, Pace, Scope, Settlement,
 };
+pub use export::Exported;
 use folder::Folder;
 use readers::Readers;
 use writer::Writer;
@@ -72,6 +74,12 @@ impl Store {
         let folder = Folder::existing(folder)?;
         let readers = Readers::open(folder.database())?;
         Ok(Self { inner: Arc::new(Inner { readers, writer: None }) })
+    }
+
+    /// Whether the folder has a store.
+    #[must_use]
+    pub fn exists(folder: &Path) -> bool {
+        Folder::existing(folder).is_ok()
     }
 
     /// Whether a runtime has this folder now.
@@ -274,6 +282,32 @@ impl Store {
         let scope = scope.clone();
         self.write("close_intent", move |connection| intent::close(connection, &scope, transaction, side, applied))
             .await
+    }
+
+    // ---- the link itself
+
+    /// What is kept of the link, as it was put.
+    pub async fn link_record(&self, scope: &Scope) -> Result<Option<String>, Fault> {
+        let scope = scope.clone();
+        self.read(move |connection| export::record(connection, &scope)).await
+    }
+
+    /// Keeps what is to be known of the link, and lines of the activity log with it.
+    pub async fn put_link_record(&self, scope: &Scope, record: &str, lines: Vec<NewActivity>) -> Result<(), Fault> {
+        let (scope, record) = (scope.clone(), record.to_owned());
+        self.write("put_link_record", move |connection| export::put_record(connection, &scope, &record, &lines)).await
+    }
+
+    /// Writes everything that the store knows of the link into `folder`, a file of JSON lines per table.
+    pub async fn export(&self, scope: &Scope, folder: &Path) -> Result<Exported, Fault> {
+        let (scope, folder) = (scope.clone(), folder.to_owned());
+        self.read(move |connection| export::export(connection, &scope, &folder)).await
+    }
+
+    /// Takes away everything that the store knows of the link, except its record and its activity log, which gets a line.
+    pub async fn erase(&self, scope: &Scope, line: NewActivity) -> Result<(), Fault> {
+        let scope = scope.clone();
+        self.write("erase", move |connection| export::erase(connection, &scope, &line)).await
     }
 
     // ---- plugin timings

@@ -13,8 +13,12 @@ const APPLICATION_ID: i32 = 0x4457_7374;
 
 /// One step per version, in order; a released step is never changed. The file's `user_version` counts the steps that
 /// it has had.
-const MIGRATIONS: &[&str] =
-    &[include_str!("tables.sql"), include_str!("finops_key.sql"), include_str!("captured_rows.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("tables.sql"),
+    include_str!("finops_key.sql"),
+    include_str!("captured_rows.sql"),
+    include_str!("link_record.sql"),
+];
 
 /// The version that this program reads and writes.
 const VERSION: i64 = MIGRATIONS.len() as i64;
