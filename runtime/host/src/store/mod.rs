@@ -145,6 +145,12 @@ impl Store {
         self.read(move |connection| cross_reference::by_finops_key(connection, &scope, &map, &keys)).await
     }
 
+    /// Whether a map has any pairs, deleted ones included.
+    pub async fn has_cross_references(&self, scope: &Scope, map: &str) -> Result<bool, Fault> {
+        let (scope, map) = (scope.clone(), map.to_owned());
+        self.read(move |connection| cross_reference::is_any(connection, &scope, &map)).await
+    }
+
     /// How many pairs a map has, deleted ones included.
     pub async fn cross_reference_count(&self, scope: &Scope, map: &str) -> Result<u64, Fault> {
         let (scope, map) = (scope.clone(), map.to_owned());
