@@ -1,6 +1,7 @@
 //! Initial sync of generated customers over loopback, with two plugins bound, against a bare copy loop: the same pages,
 //! batches and requests at a time, columns renamed, no runtime between. Beside it what an emulator takes against
-//! direct SQLite inserts, because that is the floor under both.
+//! direct SQLite inserts, because that is the floor under both, and the processor time of all that takes part: it says
+//! the same when others use the machine too.
 //!
 //! `DUALWRIGHT_BENCH_ROWS` and `DUALWRIGHT_BENCH_ROUNDS` change the size.
 
@@ -13,7 +14,7 @@ use anyhow::{Context, ensure};
 use dualwright::engine::progress::Unwatched;
 use dualwright_core::SystemKind;
 use dualwright_odata::batch::Writer;
-use dualwright_tests::measure::{Samples, Table, rate, times};
+use dualwright_tests::measure::{Samples, Table, processor_time, rate, time, times};
 use dualwright_tests::random::Random;
 use dualwright_tests::systems::{Row, SystemClient};
 use dualwright_tests::world::{Served, Settings, open_engine, write_config};
@@ -45,23 +46,67 @@ async fn main() -> anyhow::Result<()> {
     let (finops, finops_client) = Served::start(SystemKind::Finops, Some(&folder.path().join("finops.sqlite"))).await?;
     seed(&finops, rows)?;
 
-    let (mut copied, mut synced, mut inserted) = (Samples::default(), Samples::default(), Samples::default());
+    let (mut copied, mut synced, mut inserted) = (Way::default(), Way::default(), Samples::default());
     for round in 0..rounds {
         let folder = folder.path().join(round.to_string());
-        copied.add(rows as f64 / copy_round(&folder.join("copy"), &finops_client, rows).await?);
-        synced.add(rows as f64 / sync_round(&folder.join("sync"), &finops_client, rows).await?);
+        copied.add(rows, &copy_round(&folder.join("copy"), &finops_client, rows).await?);
+        synced.add(rows, &sync_round(&folder.join("sync"), &finops_client, rows).await?);
         inserted.add(rows as f64 / insert_round(&folder.join("insert"), rows)?);
     }
     finops.end().await?;
 
     let mut table = Table::default();
-    table.line("bare copy loop", copied.shown(rate), "");
-    table.line("initial sync, two plugins", synced.shown(rate), "");
-    table.line("initial sync by bare copy", synced.ratio(&copied).shown(times), "at least 0.70 wanted");
+    table.line("bare copy loop", copied.rate.shown(rate), "");
+    table.line("initial sync, two plugins", synced.rate.shown(rate), "");
+    table.line("initial sync by bare copy", synced.rate.ratio(&copied.rate).shown(times), "at least 0.70 wanted");
     table.line("direct SQLite inserts", inserted.shown(rate), "");
-    table.line("bare copy by direct inserts", copied.ratio(&inserted).shown(times), "");
+    table.line("bare copy by direct inserts", copied.rate.ratio(&inserted).shown(times), "");
+    table.line("processor time of a row, bare copy", copied.processor.shown(time), "");
+    table.line("processor time of a row, initial sync", synced.processor.shown(time), "");
     table.print(&format!("Initial sync of {rows} rows, {rounds} rounds"));
     Ok(())
+}
+
+/// What one way of carrying the rows over takes.
+#[derive(Default)]
+struct Way {
+    /// Rows per second.
+    rate: Samples,
+    /// Seconds of processor time per row.
+    processor: Samples,
+}
+
+impl Way {
+    fn add(&mut self, rows: usize, spent: &Spent) {
+        self.rate.add(rows as f64 / spent.seconds);
+        if let Some(processor) = spent.processor_seconds {
+            self.processor.add(processor / rows as f64);
+        }
+    }
+}
+
+/// What a round took.
+struct Spent {
+    seconds: f64,
+    processor_seconds: Option<f64>,
+}
+
+/// From here on until [`Watch::stop`].
+struct Watch {
+    started: Instant,
+    processor: Option<f64>,
+}
+
+impl Watch {
+    fn start() -> Self {
+        Self { started: Instant::now(), processor: processor_time() }
+    }
+
+    fn stop(&self) -> Spent {
+        let seconds = self.started.elapsed().as_secs_f64();
+        let processor_seconds = self.processor.zip(processor_time()).map(|(before, after)| after - before);
+        Spent { seconds, processor_seconds }
+    }
 }
 
 fn row(value: Value) -> Row {
@@ -115,8 +160,8 @@ fn seed(finops: &Served, rows: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Seconds that the runtime takes for the customers; the small tables are there before.
-async fn sync_round(folder: &Path, finops: &SystemClient, rows: usize) -> anyhow::Result<f64> {
+/// What the runtime takes for the customers; the small tables are there before.
+async fn sync_round(folder: &Path, finops: &SystemClient, rows: usize) -> anyhow::Result<Spent> {
     std::fs::create_dir_all(folder)?;
     let (dataverse, client) = Served::start(SystemKind::Dataverse, Some(&folder.join("dataverse.sqlite"))).await?;
     let stop = CancellationToken::new();
@@ -138,22 +183,22 @@ async fn sync_round(folder: &Path, finops: &SystemClient, rows: usize) -> anyhow
     .to_vec();
     let file = write_config(folder, &settings, &finops.base, &client.base)?;
     let engine = open_engine(&file, Arc::new(Unwatched)).await?;
-    let started = Instant::now();
+    let watch = Watch::start();
     engine.initial_sync(&stop).await?;
-    let seconds = started.elapsed().as_secs_f64();
+    let spent = watch.stop();
     ensure!(dataverse.emulator.count("accounts")? == rows, "not every customer arrived");
     engine.link().store.close().await;
     dataverse.end().await?;
-    Ok(seconds)
+    Ok(spent)
 }
 
-/// Seconds that a loop takes which only renames columns.
-async fn copy_round(folder: &Path, finops: &SystemClient, rows: usize) -> anyhow::Result<f64> {
+/// What a loop takes that only renames columns.
+async fn copy_round(folder: &Path, finops: &SystemClient, rows: usize) -> anyhow::Result<Spent> {
     std::fs::create_dir_all(folder)?;
     let (dataverse, client) = Served::start(SystemKind::Dataverse, Some(&folder.join("dataverse.sqlite"))).await?;
     let ids = Arc::new(Ids::seed(&dataverse)?);
     let http = reqwest::Client::builder().no_proxy().build()?;
-    let started = Instant::now();
+    let watch = Watch::start();
     let (send, receive) = mpsc::channel::<Vec<Value>>(CONCURRENCY);
     let receive = Arc::new(Mutex::new(receive));
     let reader = async {
@@ -187,10 +232,10 @@ async fn copy_round(folder: &Path, finops: &SystemClient, rows: usize) -> anyhow
     while let Some(writer) = writers.join_next().await {
         writer??;
     }
-    let seconds = started.elapsed().as_secs_f64();
+    let spent = watch.stop();
     ensure!(dataverse.emulator.count("accounts")? == rows, "not every customer was copied");
     dataverse.end().await?;
-    Ok(seconds)
+    Ok(spent)
 }
 
 /// Ids of the small tables: a bare loop knows them beforehand.
