@@ -16,18 +16,67 @@ pub type ContentHash = [u8; 16];
 /// The hash of these columns of a row.
 #[must_use]
 pub fn content_hash(schema: &Schema, columns: &[usize], row: &[Value]) -> ContentHash {
-    let mut hasher = Sha256::new();
+    content_hash_of(schema, columns, |index| row.get(index))
+}
+
+/// [`content_hash`] of a row that is put together from others: `cell` answers what a column holds, and nothing for one
+/// that holds nothing.
+#[must_use]
+pub fn content_hash_of<'a>(
+    schema: &Schema,
+    columns: &[usize],
+    cell: impl Fn(usize) -> Option<&'a Value>,
+) -> ContentHash {
+    let mut feed = Feed::default();
     for &index in columns {
         let column = schema.column(index);
-        hasher.update(column.name.as_bytes());
-        hasher.update([0x1f]);
-        Content::of(schema.system, column, row.get(index).unwrap_or(&Value::Absent)).feed(&mut hasher);
-        hasher.update([0x1e]);
+        feed.bytes(column.name.as_bytes());
+        feed.byte(0x1f);
+        Content::of(schema.system, column, cell(index).unwrap_or(&Value::Absent)).write(&mut feed);
+        feed.byte(0x1e);
     }
-    let digest = hasher.finalize();
-    let mut hash = ContentHash::default();
-    hash.copy_from_slice(&digest[..16]);
-    hash
+    feed.finish()
+}
+
+/// Gathers what is hashed, since a hasher is slow at taking a few bytes at a time.
+struct Feed {
+    hasher: Sha256,
+    gathered: [u8; 512],
+    length: usize,
+}
+
+impl Default for Feed {
+    fn default() -> Self {
+        Self { hasher: Sha256::new(), gathered: [0; 512], length: 0 }
+    }
+}
+
+impl Feed {
+    #[inline]
+    fn byte(&mut self, byte: u8) {
+        self.bytes(&[byte]);
+    }
+
+    #[inline]
+    fn bytes(&mut self, bytes: &[u8]) {
+        let room = &mut self.gathered[self.length..];
+        if let Some(room) = room.get_mut(..bytes.len()) {
+            room.copy_from_slice(bytes);
+            self.length += bytes.len();
+            return;
+        }
+        self.hasher.update(&self.gathered[..self.length]);
+        self.length = 0;
+        self.hasher.update(bytes);
+    }
+
+    fn finish(mut self) -> ContentHash {
+        self.hasher.update(&self.gathered[..self.length]);
+        let digest = self.hasher.finalize();
+        let mut hash = ContentHash::default();
+        hash.copy_from_slice(&digest[..16]);
+        hash
+    }
 }
 
 /// Whether the system of `schema` stores the same for both.
@@ -136,39 +185,39 @@ impl<'a> Content<'a> {
         if system == SystemKind::Finops && micros == value::NO_DATE_MICROS { Self::Empty } else { Self::Micros(micros) }
     }
 
-    fn feed(&self, hasher: &mut Sha256) {
+    fn write(&self, feed: &mut Feed) {
         match self {
             Self::Empty => {}
-            Self::Boolean(value) => hasher.update([b'b', u8::from(*value)]),
+            Self::Boolean(value) => feed.bytes(&[b'b', u8::from(*value)]),
             Self::Number(number) => {
-                hasher.update(b"n");
-                hasher.update(number.normalize().serialize());
+                feed.byte(b'n');
+                feed.bytes(&number.normalize().serialize());
             }
             Self::Float(number) => {
-                hasher.update(b"f");
-                hasher.update(number.to_bits().to_le_bytes());
+                feed.byte(b'f');
+                feed.bytes(&number.to_bits().to_le_bytes());
             }
             Self::Text(text) => {
-                hasher.update(b"t");
-                hasher.update(text.as_bytes());
+                feed.byte(b't');
+                feed.bytes(text.as_bytes());
             }
             Self::Symbol(symbol) => {
-                hasher.update(b"s");
+                feed.byte(b's');
                 for byte in symbol.bytes() {
-                    hasher.update([byte.to_ascii_lowercase()]);
+                    feed.byte(byte.to_ascii_lowercase());
                 }
             }
             Self::Micros(micros) => {
-                hasher.update(b"d");
-                hasher.update(micros.to_le_bytes());
+                feed.byte(b'd');
+                feed.bytes(&micros.to_le_bytes());
             }
             Self::Guid(id) => {
-                hasher.update(b"g");
-                hasher.update(id.as_bytes());
+                feed.byte(b'g');
+                feed.bytes(id.as_bytes());
             }
             Self::Bytes(bytes) => {
-                hasher.update(b"y");
-                hasher.update(bytes);
+                feed.byte(b'y');
+                feed.bytes(bytes);
             }
         }
     }
@@ -229,6 +278,22 @@ mod tests {
             let hashes = [a, b].map(|value| content_hash(&schema, &[0], &[value]));
             assert_eq!(hashes[0] == hashes[1], wanted, "hash of {place}");
         }
+    }
+
+    #[test]
+    fn a_long_row_is_hashed_whole() {
+        let columns = (0..9).map(|number| Column::new(format!("c{number}"), Kind::Text)).collect::<Vec<_>>();
+        let schema = Schema::new(SystemKind::Finops, "t", "ts", columns);
+        let all = (0..9).collect::<Vec<_>>();
+        let mut row = vec![Value::text("x".repeat(100)); 9];
+        row[3] = Value::text("y".repeat(2_000));
+        let mut whole = Sha256::new();
+        for (index, value) in row.iter().enumerate() {
+            whole.update(format!("c{index}\u{1f}t{value}\u{1e}"));
+        }
+        assert_eq!(content_hash(&schema, &all, &row), whole.finalize()[..16]);
+        row[8] = Value::text("z");
+        assert_ne!(content_hash(&schema, &all, &row), content_hash(&schema, &all[..8], &row));
     }
 
     #[test]
