@@ -31,19 +31,17 @@ pub(super) async fn transform(
             carry_on(link, map_index, target, &binding.cuts, rows);
             continue;
         }
-        let inputs = own.iter().map(|&index| pick(&rows[index].fields, &binding.inputs)).collect::<Vec<_>>();
-        let infos = infos(rows, &own);
-        let answers = on_guest_thread(link, || {
-            in_pieces(own.len(), &mut |piece| {
-                let input = piece.clone().map(|at| inputs[at].as_slice()).collect::<Vec<_>>();
-                let info = piece.map(|at| infos[at].as_info()).collect::<Vec<_>>();
-                match binding.back {
-                    false => session.transform(&binding.installation, &info, &input),
-                    true => session.transform_back(&binding.installation, &info, &input),
-                }
+        let answers = {
+            let inputs = Picked::new(own.iter().map(|&index| rows[index].fields.as_slice()), &binding.inputs);
+            let (inputs, infos) = (inputs.rows(), infos(rows, &own));
+            on_guest_thread(link, || {
+                in_pieces(own.len(), &mut |piece| match binding.back {
+                    false => session.transform(&binding.installation, &infos[piece.clone()], &inputs[piece]),
+                    true => session.transform_back(&binding.installation, &infos[piece.clone()], &inputs[piece]),
+                })
             })
-        })
-        .await;
+            .await
+        };
         for (piece, answer) in answers {
             match answer {
                 Ok(patch) => {
@@ -99,16 +97,17 @@ pub(super) async fn pre_validate(
             .iter()
             .map(|&index| rows[index].current.as_ref().map(|current| pick(&current.values, &columns)))
             .collect::<Vec<_>>();
-        let infos = infos(rows, &own);
-        let answers = on_guest_thread(link, || {
-            in_pieces(own.len(), &mut |piece| {
-                let proposed = piece.clone().map(|at| proposed[at].as_slice()).collect::<Vec<_>>();
-                let current = piece.clone().map(|at| current[at].as_deref()).collect::<Vec<_>>();
-                let info = piece.map(|at| infos[at].as_info()).collect::<Vec<_>>();
-                session.pre_validate(&binding.installation, &info, &current, &proposed)
+        let answers = {
+            let infos = infos(rows, &own);
+            on_guest_thread(link, || {
+                in_pieces(own.len(), &mut |piece| {
+                    let proposed = piece.clone().map(|at| proposed[at].as_slice()).collect::<Vec<_>>();
+                    let current = piece.clone().map(|at| current[at].as_deref()).collect::<Vec<_>>();
+                    session.pre_validate(&binding.installation, &infos[piece], &current, &proposed)
+                })
             })
-        })
-        .await;
+            .await
+        };
         for (piece, answer) in answers {
             match answer {
                 Ok(issues) => {
@@ -171,16 +170,17 @@ pub(super) async fn post_validate(
             .iter()
             .map(|stored| stored.as_ref().ok().and_then(Option::as_ref).map(|stored| pick(&stored.values, &columns)))
             .collect::<Vec<_>>();
-        let infos = infos(rows, &own);
-        let answers = on_guest_thread(link, || {
-            in_pieces(own.len(), &mut |piece| {
-                let sent = piece.clone().map(|at| sent[at].as_slice()).collect::<Vec<_>>();
-                let stored = piece.clone().map(|at| stored[at].as_deref()).collect::<Vec<_>>();
-                let info = piece.map(|at| infos[at].as_info()).collect::<Vec<_>>();
-                session.post_validate(&binding.installation, &info, &sent, &stored)
+        let answers = {
+            let infos = infos(rows, &own);
+            on_guest_thread(link, || {
+                in_pieces(own.len(), &mut |piece| {
+                    let sent = piece.clone().map(|at| sent[at].as_slice()).collect::<Vec<_>>();
+                    let stored = piece.clone().map(|at| stored[at].as_deref()).collect::<Vec<_>>();
+                    session.post_validate(&binding.installation, &infos[piece], &sent, &stored)
+                })
             })
-        })
-        .await;
+            .await
+        };
         for (piece, answer) in answers {
             match answer {
                 Ok(issues) => {
@@ -241,30 +241,36 @@ fn on_target(mut issues: Vec<RowIssue>, names: &dyn Fn(usize) -> String) -> Vec<
     issues
 }
 
-/// What a guest is told of a row, owned, since the rows change while guests run.
-pub(super) struct Info {
-    pub operation: Operation,
-    pub creating: bool,
-    pub company: String,
+/// What guests are told of these rows.
+pub(super) fn infos<'a>(rows: &'a [RowWork], own: &[usize]) -> Vec<RowInfo<'a>> {
+    let info = |row: &'a RowWork| RowInfo {
+        operation: row.operation,
+        creating: row.base.as_ref().is_none_or(|base| base.deleted) && row.current.is_none(),
+        company: row.company.as_deref().unwrap_or_default(),
+    };
+    own.iter().map(|&index| info(&rows[index])).collect()
 }
 
-impl Info {
-    pub(super) fn as_info(&self) -> RowInfo<'_> {
-        RowInfo { operation: self.operation, creating: self.creating, company: &self.company }
+/// The cells of some columns, row after row in one list.
+pub(super) struct Picked {
+    cells: Vec<Value>,
+    width: usize,
+    count: usize,
+}
+
+impl Picked {
+    pub(super) fn new<'a>(rows: impl ExactSizeIterator<Item = &'a [Value]>, columns: &[usize]) -> Self {
+        let (width, count) = (columns.len(), rows.len());
+        let mut cells = Vec::with_capacity(width * count);
+        for row in rows {
+            cells.extend(columns.iter().map(|&column| row[column].clone()));
+        }
+        Self { cells, width, count }
     }
-}
 
-pub(super) fn infos(rows: &[RowWork], own: &[usize]) -> Vec<Info> {
-    own.iter()
-        .map(|&index| {
-            let row = &rows[index];
-            Info {
-                operation: row.operation,
-                creating: row.base.as_ref().is_none_or(|base| base.deleted) && row.current.is_none(),
-                company: row.company.clone().unwrap_or_default(),
-            }
-        })
-        .collect()
+    pub(super) fn rows(&self) -> Vec<&[Value]> {
+        (0..self.count).map(|row| &self.cells[row * self.width..][..self.width]).collect()
+    }
 }
 
 pub(super) async fn on_guest_thread<T>(link: &Link, call: impl FnOnce() -> T) -> T {

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::attempt::{Hold, Work};
 use super::budget::Budget;
-use super::guests::{self, Info};
+use super::guests;
 use super::link::{Link, LinkMap, Role, TableMap, TargetColumn};
 use super::row::{RowFate, RowReference, RowWork};
 use crate::connect::{Address, StoredRow};
@@ -32,17 +32,17 @@ pub(super) async fn split(
         if own.is_empty() {
             continue;
         }
-        let inputs =
-            own.iter().map(|&at| guests::pick(&rows[at].source, &table_map.source_columns)).collect::<Vec<_>>();
-        let infos = guests::infos(rows, &own);
-        let answers = guests::on_guest_thread(link, || {
-            guests::in_pieces(own.len(), &mut |piece| {
-                let input = piece.clone().map(|at| inputs[at].as_slice()).collect::<Vec<_>>();
-                let info = piece.map(|at| infos[at].as_info()).collect::<Vec<_>>();
-                session.table_map(&table_map.installation, &info, &input)
+        let answers = {
+            let sources = own.iter().map(|&at| rows[at].source.as_slice());
+            let inputs = guests::Picked::new(sources, &table_map.source_columns);
+            let (inputs, infos) = (inputs.rows(), guests::infos(rows, &own));
+            guests::on_guest_thread(link, || {
+                guests::in_pieces(own.len(), &mut |piece| {
+                    session.table_map(&table_map.installation, &infos[piece.clone()], &inputs[piece])
+                })
             })
-        })
-        .await;
+            .await
+        };
         for (piece, answer) in answers {
             match answer {
                 Ok(mapped) => take_mapped(link, table_map, rows, &own[piece], mapped),
@@ -132,6 +132,19 @@ struct PartRow {
     target: usize,
     info: Info,
     values: Vec<Value>,
+}
+
+/// What a guest is told of a row that was read along, or changed.
+struct Info {
+    operation: Operation,
+    creating: bool,
+    company: String,
+}
+
+impl Info {
+    fn as_info(&self) -> RowInfo<'_> {
+        RowInfo { operation: self.operation, creating: self.creating, company: &self.company }
+    }
 }
 
 /// Lets the plugins make source rows of changed rows of their target maps.
