@@ -245,6 +245,7 @@ impl Engine {
             captured_at: (self.now)(),
             order: None,
             assume_absent: false,
+            never_paired: false,
             only_map: Some(index),
             again: false,
             dry: true,

@@ -12,9 +12,6 @@ use crate::pipeline::settle::{Origin, learned, settlement};
 use crate::pipeline::{Attempted, Budget, Lane, LinkMap, RowFate, RowWork, Verdict, Work, attempt, captured};
 use crate::store::{Delivery, FailedFilter, FailedRecord, Fate, NewActivity, Settlement};
 
-/// What a caller adds to the settlement of a batch, knowing what became of its rows.
-pub(super) type Addition<'a> = dyn Fn(&mut Settlement, &[RowWork]) + Send + Sync + 'a;
-
 /// What one attempt at a delivery of the outbox came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Delivered {
@@ -31,14 +28,12 @@ impl Engine {
         Budget::new(Instant::now(), self.link.limits.transaction_budget, self.link.limits.write_reserve)
     }
 
-    /// Carries over a batch that is not in the outbox (initial sync, a second try), again and again until every row
-    /// has its fate; then settles it together with what `addition` adds. Returns the number of rows that got through.
+    /// Carries over a batch that is not in the outbox (initial sync, a second try), again and again until every row has
+    /// its fate. Nothing is kept of it before [`Self::keep`].
     pub(super) async fn carry(
         &self,
         lane: &Lane,
         mut work: Work<'_>,
-        origin: Origin,
-        addition: &Addition<'_>,
         stop: &tokio_util::sync::CancellationToken,
     ) -> Result<Attempted, EngineError> {
         // A misconfiguration may be cured while we wait (a role given, a secret renewed), but not for ever.
@@ -47,13 +42,7 @@ impl Engine {
         loop {
             let attempted = attempt(&self.link, lane, &work, &self.budget()).await;
             match attempted.verdict {
-                Verdict::Done => {
-                    let mut settlement = settlement(&self.link, &work, &attempted.rows, origin);
-                    addition(&mut settlement, &attempted.rows);
-                    self.link.store.settle(&self.link.scope, settlement).await?;
-                    self.learn(&work, &attempted);
-                    return Ok(attempted);
-                }
+                Verdict::Done => return Ok(attempted),
                 Verdict::Retry(hold) => {
                     if hold.fault.class() == Class::Misconfigured {
                         misconfigured += 1;
@@ -66,6 +55,21 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Settles a batch that was carried over, together with what `addition` adds.
+    pub(super) async fn keep(
+        &self,
+        work: &Work<'_>,
+        attempted: &Attempted,
+        origin: Origin,
+        addition: impl FnOnce(&mut Settlement),
+    ) -> Result<(), EngineError> {
+        let mut settlement = settlement(&self.link, work, &attempted.rows, origin);
+        addition(&mut settlement);
+        self.link.store.settle(&self.link.scope, settlement).await?;
+        self.learn(work, attempted);
+        Ok(())
     }
 
     pub(super) async fn wait(
@@ -83,7 +87,8 @@ impl Engine {
     }
 
     fn learn(&self, work: &Work<'_>, attempted: &Attempted) {
-        for (map, rows) in learned(work, &attempted.rows) {
+        let referred_to = |map: usize| self.link.tables.contains_key(&self.link.maps[map].dataverse.table.schema.set);
+        for (map, rows) in learned(work, &attempted.rows, &referred_to) {
             self.link.lookups.learn(&self.link.maps[map].dataverse.table.schema.set, rows);
         }
         for row in &attempted.rows {
@@ -171,6 +176,7 @@ impl Engine {
             captured_at: delivery.captured_at,
             order: Some(origin.sequence),
             assume_absent: false,
+            never_paired: false,
             only_map: None,
             again: record.is_some(),
             dry: false,
@@ -320,19 +326,16 @@ impl Engine {
             captured_at: first.first_at,
             order: Some(sequence),
             assume_absent: false,
+            never_paired: false,
             only_map: self.link.maps.iter().position(|map| map.slug == first.map),
             again: true,
             dry: false,
         };
+        let attempted = self.carry(&self.lanes[0], work.clone(), stop).await?;
         // A record that is not of a transaction holds exactly one change, so its position names it.
-        let close = |settlement: &mut Settlement, rows: &[RowWork]| {
-            for (position, record) in chunk.iter().enumerate() {
-                if !rows.iter().any(|row| row.change == position && still_fails(row)) {
-                    settlement.resolved_ids.push(record.id);
-                }
-            }
-        };
-        let attempted = self.carry(&self.lanes[0], work, origin, &close, stop).await?;
+        let fails = |position| attempted.rows.iter().any(|row| row.change == position && still_fails(row));
+        let closed = chunk.iter().enumerate().filter(|(position, _)| !fails(*position)).map(|(_, record)| record.id);
+        self.keep(&work, &attempted, origin, |settlement| settlement.resolved_ids.extend(closed)).await?;
         Ok(attempted.rows.iter().filter(|row| changed_target(row)).count() as u64)
     }
 }

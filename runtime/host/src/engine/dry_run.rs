@@ -215,6 +215,7 @@ impl DryRun<'_> {
             captured_at: batch.captured_at,
             order: None,
             assume_absent: false,
+            never_paired: false,
             only_map: only_map.flatten(),
             again: true,
             dry: false,

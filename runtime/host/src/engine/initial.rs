@@ -10,6 +10,7 @@ use std::time::Duration;
 use dualwright_core::{Fault, Operation, SystemKind, TransactionId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -17,7 +18,7 @@ use super::progress::Event;
 use super::{Engine, EngineError};
 use crate::connect::RawRow;
 use crate::pipeline::settle::{Origin, page_transaction};
-use crate::pipeline::{CapturedChange, LinkMap, Role, Work};
+use crate::pipeline::{Attempted, CapturedChange, Lane, LinkMap, Role, Work};
 use crate::store::{Scope, Store};
 
 /// One page takes seconds at most; more means that the system does not answer.
@@ -86,7 +87,7 @@ impl Position {
     }
 }
 
-/// Pages under way, and where each begins.
+/// Pages that were read and are not settled, and where each begins.
 #[derive(Debug, Default)]
 struct Open {
     pages: BTreeMap<u64, Option<String>>,
@@ -95,14 +96,24 @@ struct Open {
 }
 
 impl Open {
-    fn first_unsettled(&self) -> (u64, Option<String>) {
-        self.pages.first_key_value().map_or_else(|| self.upcoming.clone(), |(page, link)| (*page, link.clone()))
+    /// The first page that is not settled when `page` is. Another page that is being settled may stay unsettled, so it
+    /// counts.
+    fn first_unsettled_after(&self, page: u64) -> (u64, Option<String>) {
+        let first = self.pages.iter().find(|(open, _)| **open != page);
+        first.map_or_else(|| self.upcoming.clone(), |(page, link)| (*page, link.clone()))
     }
 }
 
 struct ReadPage {
     number: u64,
     rows: Vec<RawRow>,
+}
+
+/// A page that was written and is not settled yet.
+struct CarriedPage {
+    number: u64,
+    changes: Vec<CapturedChange>,
+    attempted: Attempted,
 }
 
 /// Whether the store knows of an initial sync of the map that came to its end.
@@ -139,27 +150,9 @@ impl Engine {
     ) -> Result<bool, EngineError> {
         let job = job_of(&map.slug);
         let companies = self.link.companies_of(map);
-        let mut position: Position = match self.link.store.cursor(&self.link.scope, &job).await? {
-            Some(text) => serde_json::from_str(&text).map_err(|error| {
-                dualwright_core::Fault::new(
-                    dualwright_core::Code::StoreFailed,
-                    format!("the position of {job} cannot be read: {error}"),
-                )
-            })?,
-            None => Position {
-                run: Uuid::now_v7(),
-                started_at: (self.now)(),
-                page: 0,
-                next: None,
-                done: false,
-                // The targets of a table map are several, and of each row it is not known which it gives.
-                target_was_empty: map.role == Role::Ordinary
-                    && self
-                        .persist(stop, || self.link.dataverse.probe_empty(&map.dataverse.table, PAGE_TIMEOUT))
-                        .await?,
-                companies: companies.clone(),
-                companies_before: BTreeSet::new(),
-            },
+        let (mut position, begins) = match self.link.store.cursor(&self.link.scope, &job).await? {
+            Some(text) => (decode(&job, &text)?, false),
+            None => (self.beginning(map, companies.clone(), stop).await?, true),
         };
         if position.done {
             match position.after(companies.as_ref(), (self.now)()) {
@@ -176,29 +169,39 @@ impl Engine {
             self.link.finops.count(&map.finops.table, filter.as_deref(), PAGE_TIMEOUT).await.ok().flatten();
         self.watcher.event(Event::MapStarted { map: map.slug.clone(), rows_expected });
 
-        let open =
-            Arc::new(Mutex::new(Open { pages: BTreeMap::new(), upcoming: (position.page, position.next.clone()) }));
-        let (send, receive) = mpsc::channel::<ReadPage>(self.lanes.len());
-        let receive = tokio::sync::Mutex::new(receive);
-        let reader = self.read_pages(map, filter.as_deref(), &open, send, stop);
-        let workers = self.lanes.iter().map(|lane| {
-            let (open, receive, position, job) = (&open, &receive, &position, &job);
-            async move {
-                loop {
-                    let page = receive.lock().await.recv().await;
-                    let Some(page) = page else { return Ok::<(), EngineError>(()) };
-                    self.carry_page(index, map, lane, page, position, job, open, stop).await?;
-                }
-            }
+        // The rows that a table map's plugin makes are paired by other maps, and placeholders before their rows come.
+        let has_placeholders = self.link.maps.iter().any(|map| !map.placeholders.is_empty());
+        let may_be_new = begins && map.role == Role::Ordinary && !has_placeholders;
+        let never_paired = may_be_new && !self.link.store.has_cross_references(&self.link.scope, &map.slug).await?;
+        let run = Arc::new(Run {
+            engine: self.clone(),
+            map: index,
+            open: Mutex::new(Open { pages: BTreeMap::new(), upcoming: (position.page, position.next.clone()) }),
+            never_paired,
+            position: position.clone(),
+            job: job.clone(),
+            stop: stop.clone(),
         });
+        let (send, receive) = mpsc::channel::<ReadPage>(self.lanes.len());
+        let receive = Arc::new(tokio::sync::Mutex::new(receive));
+        let mut lanes = JoinSet::new();
+        for lane in 0..self.lanes.len() {
+            lanes.spawn(Arc::clone(&run).carry_pages(lane, Arc::clone(&receive)));
+        }
+        drop(receive);
         let work = async {
-            let worked = futures_util::future::try_join_all(workers).await;
-            // Whatever ended the workers, the reader must not wait for them.
-            receive.lock().await.close();
+            let mut worked = Ok(());
+            while worked.is_ok()
+                && let Some(ended) = lanes.join_next().await
+            {
+                worked = joined(ended);
+            }
+            // Where one has failed the others end too, and the reader must not wait for them.
+            lanes.shutdown().await;
             worked
         };
-        let (read, worked) = tokio::join!(reader, work);
-        // The worker's reason first: a reader whose receivers are gone only says that they are gone.
+        let (read, worked) = tokio::join!(run.read_pages(filter.as_deref(), send), work);
+        // The lane's reason first: a reader whose receivers are gone only says that they are gone.
         worked?;
         read?;
         self.link.claims.settled();
@@ -215,20 +218,54 @@ impl Engine {
         Ok(self.link.store.settle(&self.link.scope, settlement).await?)
     }
 
-    async fn read_pages(
+    /// Where a map begins that has had nothing of its initial sync.
+    async fn beginning(
         &self,
         map: &LinkMap,
-        filter: Option<&str>,
-        open: &Mutex<Open>,
-        send: mpsc::Sender<ReadPage>,
+        companies: Option<BTreeSet<String>>,
         stop: &CancellationToken,
-    ) -> Result<(), EngineError> {
+    ) -> Result<Position, EngineError> {
+        // The targets of a table map are several, and of each row it is not known which it gives.
+        let probe = || self.link.dataverse.probe_empty(&map.dataverse.table, PAGE_TIMEOUT);
+        let target_was_empty = map.role == Role::Ordinary && self.persist(stop, probe).await?;
+        Ok(Position {
+            run: Uuid::now_v7(),
+            started_at: (self.now)(),
+            page: 0,
+            next: None,
+            done: false,
+            target_was_empty,
+            companies,
+            companies_before: BTreeSet::new(),
+        })
+    }
+}
+
+/// The initial sync of one map, shared by its tasks.
+struct Run {
+    engine: Engine,
+    /// Index of the map.
+    map: usize,
+    job: String,
+    position: Position,
+    /// No row of the map had a pair when the run began.
+    never_paired: bool,
+    open: Mutex<Open>,
+    stop: CancellationToken,
+}
+
+impl Run {
+    fn map(&self) -> &LinkMap {
+        &self.engine.link.maps[self.map]
+    }
+
+    async fn read_pages(&self, filter: Option<&str>, send: mpsc::Sender<ReadPage>) -> Result<(), EngineError> {
         loop {
-            let (number, link) = lock(open).upcoming.clone();
-            let page = self.read_page(map, filter, link.as_deref(), stop).await?;
+            let (number, link) = lock(&self.open).upcoming.clone();
+            let page = self.read_page(filter, link.as_deref()).await?;
             let last = page.next.is_none();
             {
-                let mut open = lock(open);
+                let mut open = lock(&self.open);
                 open.pages.insert(number, link);
                 open.upcoming = (number + 1, page.next);
             }
@@ -238,34 +275,39 @@ impl Engine {
         }
     }
 
-    async fn read_page(
-        &self,
-        map: &LinkMap,
-        filter: Option<&str>,
-        link: Option<&str>,
-        stop: &CancellationToken,
-    ) -> Result<crate::connect::Page, EngineError> {
-        let rows_max = self.link.limits.batch_rows_max;
-        self.persist(stop, || self.link.finops.read_page(&map.finops.table, filter, link, rows_max, PAGE_TIMEOUT)).await
+    async fn read_page(&self, filter: Option<&str>, link: Option<&str>) -> Result<crate::connect::Page, EngineError> {
+        let (finops, table) = (&self.engine.link.finops, &self.map().finops.table);
+        let rows_max = self.engine.link.limits.batch_rows_max;
+        self.engine.persist(&self.stop, || finops.read_page(table, filter, link, rows_max, PAGE_TIMEOUT)).await
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one loop body")]
-    async fn carry_page(
-        &self,
-        index: usize,
-        map: &LinkMap,
-        lane: &crate::pipeline::Lane,
-        page: ReadPage,
-        position: &Position,
-        job: &str,
-        open: &Mutex<Open>,
-        stop: &CancellationToken,
+    /// Works in one lane until there are no more pages. While the store settles a page, the next one is under way; it is
+    /// not settled before that one, so a lane never leaves more than two behind.
+    async fn carry_pages(
+        self: Arc<Self>,
+        lane: usize,
+        pages: Arc<tokio::sync::Mutex<mpsc::Receiver<ReadPage>>>,
     ) -> Result<(), EngineError> {
-        if stop.is_cancelled() {
+        let mut settling = JoinSet::new();
+        loop {
+            let page = pages.lock().await.recv().await;
+            let carried = match page {
+                Some(page) => Some(self.carry_page(&self.engine.lanes[lane], page).await?),
+                None => None,
+            };
+            if let Some(settled) = settling.join_next().await {
+                joined(settled)?;
+            }
+            let Some(carried) = carried else { return Ok(()) };
+            settling.spawn(Arc::clone(&self).settle_page(carried));
+        }
+    }
+
+    async fn carry_page(&self, lane: &Lane, page: ReadPage) -> Result<CarriedPage, EngineError> {
+        if self.stop.is_cancelled() {
             return Err(EngineError::Stopped);
         }
-        let rows = page.rows.len() as u64;
-        let set = &map.finops.table.schema.set;
+        let set = &self.map().finops.table.schema.set;
         let changes = page
             .rows
             .into_iter()
@@ -277,31 +319,60 @@ impl Engine {
                 origin: None,
             })
             .collect::<Vec<_>>();
-        let work = Work {
-            transaction: page_transaction(TransactionId(position.run), &map.slug, page.number),
-            source: SystemKind::Finops,
-            atomic: false,
-            changes: &changes,
-            attempt: 1,
-            captured_at: position.started_at,
-            order: None,
-            assume_absent: position.target_was_empty,
-            only_map: Some(index),
-            again: false,
-            dry: false,
+        let attempted = self.engine.carry(lane, self.work(page.number, &changes), &self.stop).await?;
+        Ok(CarriedPage { number: page.number, changes, attempted })
+    }
+
+    async fn settle_page(self: Arc<Self>, page: CarriedPage) -> Result<(), EngineError> {
+        let work = self.work(page.number, &page.changes);
+        let origin = Origin { sequence: 0, attempts: 0, now: (self.engine.now)() };
+        let reached = |settlement: &mut crate::store::Settlement| {
+            let (page, next) = lock(&self.open).first_unsettled_after(page.number);
+            let position = Position { page, next, ..self.position.clone() };
+            settlement.cursor = Some((self.job.clone(), encode(&position)));
         };
-        let origin = Origin { sequence: 0, attempts: 0, now: (self.now)() };
-        let addition = |settlement: &mut crate::store::Settlement, _: &[crate::pipeline::RowWork]| {
-            let mut open = lock(open);
-            open.pages.remove(&page.number);
-            let (page, next) = open.first_unsettled();
-            settlement.cursor = Some((job.to_owned(), encode(&Position { page, next, ..position.clone() })));
-        };
-        self.carry(lane, work, origin, &addition, stop).await?;
-        self.keep_plugin_timings_at_times().await?;
-        self.watcher.event(Event::RowsDone { map: map.slug.clone(), rows });
+        self.engine.keep(&work, &page.attempted, origin, reached).await?;
+        lock(&self.open).pages.remove(&page.number);
+        self.engine.keep_plugin_timings_at_times().await?;
+        let rows = page.changes.len() as u64;
+        self.engine.watcher.event(Event::RowsDone { map: self.map().slug.clone(), rows });
         Ok(())
     }
+
+    fn work<'a>(&self, page: u64, changes: &'a [CapturedChange]) -> Work<'a> {
+        Work {
+            transaction: page_transaction(TransactionId(self.position.run), &self.map().slug, page),
+            source: SystemKind::Finops,
+            atomic: false,
+            changes,
+            attempt: 1,
+            captured_at: self.position.started_at,
+            order: None,
+            assume_absent: self.position.target_was_empty,
+            never_paired: self.never_paired,
+            only_map: Some(self.map),
+            again: false,
+            dry: false,
+        }
+    }
+}
+
+/// What a task came to.
+fn joined(ended: Result<Result<(), EngineError>, JoinError>) -> Result<(), EngineError> {
+    match ended {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(EngineError::Stopped),
+        },
+    }
+}
+
+fn decode(job: &str, position: &str) -> Result<Position, EngineError> {
+    serde_json::from_str(position).map_err(|error| {
+        let what = format!("the position of {job} cannot be read: {error}");
+        dualwright_core::Fault::new(dualwright_core::Code::StoreFailed, what).into()
+    })
 }
 
 fn encode(position: &Position) -> String {
@@ -362,13 +433,12 @@ mod tests {
     fn the_place_kept_is_the_first_page_that_is_not_settled() {
         let link = |number: u64| Some(format!("link-{number}"));
         let mut open = Open { pages: BTreeMap::new(), upcoming: (4, link(4)) };
-        assert_eq!(open.first_unsettled(), (4, link(4)));
         open.pages.insert(2, link(2));
         open.pages.insert(3, link(3));
-        assert_eq!(open.first_unsettled(), (2, link(2)));
+        // Both are being settled, and either may be the only one that is when the runtime is killed.
+        assert_eq!(open.first_unsettled_after(2), (3, link(3)));
+        assert_eq!(open.first_unsettled_after(3), (2, link(2)));
         open.pages.remove(&2);
-        assert_eq!(open.first_unsettled(), (3, link(3)));
-        open.pages.remove(&3);
-        assert_eq!(open.first_unsettled(), (4, link(4)));
+        assert_eq!(open.first_unsettled_after(3), (4, link(4)));
     }
 }

@@ -29,7 +29,8 @@ pub(crate) use initial::has_had_initial_sync;
 pub use live::LiveEnd;
 use progress::Watcher;
 
-/// Runs one link.
+/// Runs one link. Clones share it.
+#[derive(Clone)]
 pub struct Engine {
     link: Arc<Link>,
     watcher: Arc<dyn Watcher>,
@@ -37,7 +38,7 @@ pub struct Engine {
     lanes: Arc<[Lane]>,
     /// Microseconds since 1970.
     now: fn() -> i64,
-    kept_timings: Mutex<KeptTimings>,
+    kept_timings: Arc<Mutex<KeptTimings>>,
 }
 
 /// When plugin timings were last written to the store, and how many calls they knew of.
@@ -51,20 +52,14 @@ impl Engine {
     #[must_use]
     pub fn new(link: Arc<Link>, watcher: Arc<dyn Watcher>) -> Self {
         let lanes = (0..link.limits.initial_sync_concurrency).map(|number| Lane::new(&link.scope, number)).collect();
-        Self { link, watcher, lanes, now: now_micros, kept_timings: Mutex::default() }
+        Self { link, watcher, lanes, now: now_micros, kept_timings: Arc::default() }
     }
 
     /// An engine that goes on where this one stops, with another link over the same store. Its lanes are the same, so
     /// that no fence has to change hands.
     #[must_use]
     fn succeeded_by(&self, link: Arc<Link>) -> Self {
-        Self {
-            link,
-            watcher: Arc::clone(&self.watcher),
-            lanes: Arc::clone(&self.lanes),
-            now: self.now,
-            kept_timings: Mutex::default(),
-        }
+        Self { link, kept_timings: Arc::default(), ..self.clone() }
     }
 
     #[must_use]

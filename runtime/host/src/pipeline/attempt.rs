@@ -15,7 +15,7 @@ use super::row::{RowFate, RowWork};
 use super::{guests, identify, table_map, target, write};
 
 /// What is to be carried over.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Work<'a> {
     pub transaction: TransactionId,
     pub source: SystemKind,
@@ -32,6 +32,9 @@ pub struct Work<'a> {
     /// Rows without a cross reference are probably not on the target, so they are created without a look first. A
     /// wrong guess costs a round trip and nothing else.
     pub assume_absent: bool,
+    /// No row of the map was paired when the run that this belongs to began: cross references are not asked for, but for
+    /// a row that turns out to be on the target.
+    pub never_paired: bool,
     /// Only this map; otherwise every map of the changed table.
     pub only_map: Option<usize>,
     /// A new try of a failed record: what looks done is looked at again, since that is what the record doubts.

@@ -236,13 +236,12 @@ pub(super) async fn recall(link: &Link, work: &Work<'_>, rows: &mut [RowWork], b
         let keys = rows
             .iter()
             .filter(|row| row.map == index && row.is_open() && row.base.is_none())
-            .filter_map(|row| row.key.clone())
+            .filter_map(|row| row.key.clone().filter(|_| !work.never_paired))
             .collect::<Vec<_>>();
-        let mut known = if keys.is_empty() {
-            HashMap::new()
-        } else {
-            link.store.cross_references(&link.scope, &map.slug, &keys).await?
-        };
+        if keys.is_empty() {
+            continue;
+        }
+        let mut known = link.store.cross_references(&link.scope, &map.slug, &keys).await?;
         for row in rows.iter_mut().filter(|row| row.map == index && row.is_open() && row.base.is_none()) {
             row.base = row.key.as_ref().and_then(|key| match row.identity {
                 // Whoever has the same key is to be held against the same pair.
@@ -260,6 +259,16 @@ pub(super) async fn recall(link: &Link, work: &Work<'_>, rows: &mut [RowWork], b
                 leave(map, row);
             }
         }
+    }
+    Ok(())
+}
+
+/// Attaches how a pair was left whose row is on the target although nothing was paired when the run began: it was
+/// written since, by another page.
+pub(super) async fn recall_one(link: &Link, row: &mut RowWork) -> Result<(), Hold> {
+    if let (None, Some(key)) = (&row.base, &row.key) {
+        let slug = &link.maps[row.map].slug;
+        row.base = link.store.cross_references(&link.scope, slug, std::slice::from_ref(key)).await?.remove(key);
     }
     Ok(())
 }

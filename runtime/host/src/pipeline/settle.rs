@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dualwright_core::content::content_hash;
+use dualwright_core::content::{content_hash, content_hash_of};
 use dualwright_core::reconcile::Decision;
-use dualwright_core::{Code, Operation, RowKey, SystemKind, TransactionId, Value};
+use dualwright_core::{Code, Operation, RowKey, SystemKind, TransactionId};
 
 use super::attempt::Work;
 use super::captured;
@@ -152,11 +152,16 @@ fn conflict(
     Some(NewActivity { at: now, map: Some(Arc::clone(&map.slug)), kind: "conflict", text })
 }
 
-/// Rows that the target holds for certain after this attempt, so that lookups need not be asked for again.
+/// Rows that the target holds for certain after this attempt, so that lookups need not be asked for again; only of maps
+/// whose rows are `referred_to`.
 #[must_use]
-pub fn learned(work: &Work<'_>, rows: &[RowWork]) -> BTreeMap<usize, Vec<(RowKey, uuid::Uuid)>> {
+pub fn learned(
+    work: &Work<'_>,
+    rows: &[RowWork],
+    referred_to: &dyn Fn(usize) -> bool,
+) -> BTreeMap<usize, Vec<(RowKey, uuid::Uuid)>> {
     let mut learned: BTreeMap<usize, Vec<(RowKey, uuid::Uuid)>> = BTreeMap::new();
-    for row in rows {
+    for row in rows.iter().filter(|row| referred_to(row.map)) {
         let id = match work.source {
             SystemKind::Finops => row.target_id(),
             SystemKind::Dataverse => row.source_id,
@@ -338,18 +343,16 @@ fn source_hash(map: &LinkMap, source: SystemKind, row: &RowWork) -> [u8; 16] {
 fn target_hash(map: &LinkMap, target: SystemKind, row: &RowWork) -> [u8; 16] {
     let side = map.side(target);
     let schema = &side.table.schema;
-    let mut after = match (&row.decision, &row.current) {
-        (Some(Decision::Update { .. }), Some(current)) => current.values.clone(),
-        _ => vec![Value::Null; schema.columns().len()],
+    let before = match (&row.decision, &row.current) {
+        (Some(Decision::Update { .. }), Some(current)) => Some(&current.values),
+        _ => None,
     };
-    if let Some(flow) = map.flow(target) {
-        for (&column, value) in flow.target_columns.iter().zip(&row.values) {
-            if !value.is_absent() {
-                after[column] = value.clone();
-            }
-        }
-    }
-    content_hash(schema, &side.columns, &after)
+    let columns = map.flow(target).map(|flow| flow.target_columns.as_slice()).unwrap_or_default();
+    content_hash_of(schema, &side.columns, |index| {
+        let sent =
+            columns.iter().zip(&row.values).rev().find(|(column, value)| **column == index && !value.is_absent());
+        sent.map(|(_, value)| value).or_else(|| before.and_then(|before| before.get(index)))
+    })
 }
 
 /// The transaction of a batch packed from a page: the same for the same page of the same run, so that a repetition

@@ -13,7 +13,7 @@ use super::attempt::{Hold, Work};
 use super::budget::Budget;
 use super::link::{Lane, Link};
 use super::row::{RowFate, RowWork};
-use super::target;
+use super::{identify, target};
 use crate::connect::{Action, Address, CHANGE_SET_ROWS_MAX, WriteOperation, WriteOutcome, WrittenRow};
 
 /// How often one row is read again because the target moved on between our read and our write.
@@ -217,6 +217,9 @@ async fn rejected(
         {
             fail(link, rows, index, missing);
             return Ok(());
+        }
+        if work.never_paired {
+            identify::recall_one(link, &mut rows[index]).await?;
         }
         if fault.code == Code::DuplicateKey
             && let Some(address) = target::address_by_key(link, work, &rows[index])
