@@ -16,6 +16,10 @@ use dualwright_tests::measure::{Samples, Table, take_turns, time, times};
 use dualwright_tests::random::Random;
 use serde_json::json;
 
+/// The program's own; both sides of a ratio have it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ROWS: usize = 1_000;
 const COLUMNS: usize = 20;
 const ROUNDS: usize = 200;

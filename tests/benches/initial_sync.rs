@@ -24,6 +24,10 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+/// The program's own; both sides of a ratio have it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What a change set holds beside receipt and fence, and what the runtime uses.
 const BATCH_ROWS: usize = 998;
 const CONCURRENCY: usize = 4;

@@ -19,6 +19,10 @@ use dualwright_tests::world::{Served, Settings, open_engine, write_config};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
+/// The program's own; both sides of a ratio have it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How often the runtime asks a feed that had nothing: half of it is waited for on average.
 const POLL_INTERVAL_MS: u64 = 5;
 
