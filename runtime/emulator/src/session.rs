@@ -248,7 +248,7 @@ impl<'c> Session<'c> {
             }
         }
         if table.dialect == Dialect::Dataverse && !is_new_id {
-            self.transaction.prepare_cached("DELETE FROM tombstone WHERE key = ?1")?.execute([&key])?;
+            self.statements.delete_tombstone()?.execute([&key])?;
         }
         for (place, target) in links(&self.catalogue, table, &cells) {
             self.add_link(target, id, place)?;

@@ -15,11 +15,19 @@ pub(super) struct Statements<'c> {
     update_row: Option<CachedStatement<'c>>,
     insert_alternate: Option<CachedStatement<'c>>,
     insert_link: Option<CachedStatement<'c>>,
+    delete_tombstone: Option<CachedStatement<'c>>,
 }
 
 impl<'c> Statements<'c> {
     pub const fn new(connection: &'c Connection) -> Self {
-        Self { connection, insert_row: None, update_row: None, insert_alternate: None, insert_link: None }
+        Self {
+            connection,
+            insert_row: None,
+            update_row: None,
+            insert_alternate: None,
+            insert_link: None,
+            delete_tombstone: None,
+        }
     }
 
     /// Id, key, version, number of the table, data.
@@ -42,6 +50,11 @@ impl<'c> Statements<'c> {
     /// Target, id of the row, column.
     pub fn insert_link(&mut self) -> rusqlite::Result<&mut CachedStatement<'c>> {
         prepared(&mut self.insert_link, self.connection, "INSERT OR IGNORE INTO link VALUES (?1, ?2, ?3)")
+    }
+
+    /// Key.
+    pub fn delete_tombstone(&mut self) -> rusqlite::Result<&mut CachedStatement<'c>> {
+        prepared(&mut self.delete_tombstone, self.connection, "DELETE FROM tombstone WHERE key = ?1")
     }
 }
 
