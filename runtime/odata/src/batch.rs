@@ -4,7 +4,7 @@
 //! Written with CRLF; read with CRLF or bare LF, with quoted and bare boundaries, preambles and epilogues, because
 //! both dialects and people with an editor send all of these.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 
 use thiserror::Error;
 
@@ -305,14 +305,12 @@ impl Writer {
     }
 
     fn delimiter(&mut self, is_close: bool) {
-        let mut line = String::with_capacity(80);
-        // Writing to a string cannot fail.
+        // Writing to memory cannot fail.
         let _ = match self.in_change_set {
-            true => write!(line, "--{}_{}_{}", self.names[1], self.number, self.change_sets),
-            false => write!(line, "--{}_{}", self.names[0], self.number),
+            true => write!(self.out, "--{}_{}_{}", self.names[1], self.number, self.change_sets),
+            false => write!(self.out, "--{}_{}", self.names[0], self.number),
         };
-        line.push_str(if is_close { "--\r\n" } else { "\r\n" });
-        self.text(&line);
+        self.text(if is_close { "--\r\n" } else { "\r\n" });
     }
 
     fn text(&mut self, text: &str) {
@@ -475,7 +473,7 @@ impl<'a> Reader<'a> {
     /// The next line without its end; `None` at the end of the batch.
     fn line(&mut self) -> Option<&'a [u8]> {
         let rest = self.bytes.get(self.at..).filter(|rest| !rest.is_empty())?;
-        let length = rest.iter().position(|&byte| byte == b'\n');
+        let length = memchr::memchr(b'\n', rest);
         self.at += length.map_or(rest.len(), |length| length + 1);
         let line = &rest[..length.unwrap_or(rest.len())];
         Some(line.strip_suffix(b"\r").unwrap_or(line))
