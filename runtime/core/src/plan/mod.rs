@@ -275,12 +275,16 @@ impl Flow {
 
     /// The canonical key of a source row: equal from either side.
     pub fn key(&self, row: &[Value], names: &dyn LookupNames) -> Result<RowKey, Fault> {
-        let company = if self.company_specific {
-            let company = self.company(row, names);
-            Some(company.ok_or_else(|| Fault::new(Code::CompanyUnknown, "the row names no company"))?)
-        } else {
-            None
-        };
+        let company = if self.company_specific { self.company(row, names) } else { None };
+        self.key_in(company.as_deref(), row, names)
+    }
+
+    /// The same for a row whose [`Flow::company`] is known.
+    pub fn key_in(&self, company: Option<&str>, row: &[Value], names: &dyn LookupNames) -> Result<RowKey, Fault> {
+        let company = company.filter(|_| self.company_specific);
+        if self.company_specific && company.is_none() {
+            return Err(Fault::new(Code::CompanyUnknown, "the row names no company"));
+        }
         let mut parts = Vec::with_capacity(self.key.len());
         let mut filled = false;
         for part in &self.key {
@@ -305,7 +309,7 @@ impl Flow {
         if !filled {
             return Err(Fault::new(Code::KeyEmpty, "no key column has a value"));
         }
-        Ok(RowKey::new(company.as_deref(), &parts))
+        Ok(RowKey::new(company, &parts))
     }
 
     /// One value per field, built-in transforms applied as far as the first plugin between them, in the kind of the

@@ -34,7 +34,9 @@ impl Part {
 
     /// A POST or PATCH of a JSON body.
     pub fn json(method: &'static str, url: String, body: Vec<u8>) -> Self {
-        let headers = vec![("Content-Type", Cow::Borrowed("application/json"))];
+        // Room for the two that may come.
+        let mut headers = Vec::with_capacity(3);
+        headers.push(("Content-Type", Cow::Borrowed("application/json")));
         Self { method, url, headers, body, is_query: false }
     }
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::batch::Part;
 use super::http::Purpose;
-use super::row_json::{encode_cell, encode_text, literal, property_name};
+use super::row_json::{encode_cell, encode_id, encode_text, literal, property_name};
 use super::write::Fence;
 use super::{Action, Address, Failure, System, Table, WriteOperation};
 
@@ -182,11 +182,13 @@ pub(super) fn create_multiple_part(operations: &[&WriteOperation]) -> Result<Par
 
 fn body_of(operation: &WriteOperation, id: Option<Uuid>) -> Result<Vec<u8>, Fault> {
     let schema = &operation.table.schema;
-    let mut body = Vec::with_capacity(64 + operation.values.len() * 40);
+    let mut body = Vec::with_capacity(64 + operation.values.len() * 64);
     body.push(b'{');
+    let shape = &operation.table.shape;
     if let (Some(id), Some(primary)) = (id, schema.primary_id) {
-        encode_text(&mut body, &schema.column(primary).name);
-        body.extend_from_slice(format!(":\"{id}\",").as_bytes());
+        body.extend_from_slice(&shape.member(primary).name);
+        encode_cell(&mut body, Kind::Guid, &Value::Guid(id));
+        body.push(b',');
     }
     for (index, value) in &operation.values {
         let column = schema.column(*index);
@@ -195,24 +197,26 @@ fn body_of(operation: &WriteOperation, id: Option<Uuid>) -> Result<Vec<u8>, Faul
         }
         if column.kind == Kind::Lookup {
             let set = operation.sets.iter().find(|(own, _)| own == index).map(|(_, set)| &**set);
-            let mut targets = column.lookup.iter().flat_map(|lookup| &lookup.targets);
-            let target = targets.find(|target| set.is_none_or(|set| *target.set == *set)).ok_or_else(|| {
+            let mut binds = shape.member(*index).binds.iter();
+            let bind = binds.find(|bind| set.is_none_or(|set| *bind.set == *set)).ok_or_else(|| {
                 let what = match set {
                     Some(set) => format!("{} of {} does not refer to {set}", column.name, schema.set),
                     None => format!("{} does not say what {} refers to", schema.set, column.name),
                 };
                 Fault::new(Code::TableUnknown, what).column(&column.name)
             })?;
-            encode_text(&mut body, &format!("{}@odata.bind", target.navigation_property));
-            body.push(b':');
+            body.extend_from_slice(&bind.name);
             match value {
-                Value::Guid(id) => encode_text(&mut body, &format!("/{}({id})", target.set)),
+                Value::Guid(id) => {
+                    body.extend_from_slice(&bind.link);
+                    encode_id(&mut body, *id);
+                    body.extend_from_slice(b")\"");
+                }
                 // Null, which takes the reference away (reference 7.2).
                 _ => body.extend_from_slice(b"null"),
             }
         } else {
-            encode_text(&mut body, &column.name);
-            body.push(b':');
+            body.extend_from_slice(&shape.member(*index).name);
             encode_cell(&mut body, column.kind, value);
         }
         body.push(b',');

@@ -118,7 +118,7 @@ pub(super) fn part_of(operation: &WriteOperation) -> Result<Part, Fault> {
 
 /// The key stands in the URL of an update, and in the body of a create.
 fn body_of(operation: &WriteOperation, with_key: bool) -> Result<Vec<u8>, Fault> {
-    let schema = &operation.table.schema;
+    let (schema, shape) = (&operation.table.schema, &operation.table.shape);
     let mut body = Vec::with_capacity(64 + operation.values.len() * 40);
     body.push(b'{');
     let mut written = Vec::new();
@@ -127,8 +127,7 @@ fn body_of(operation: &WriteOperation, with_key: bool) -> Result<Vec<u8>, Fault>
             let Some(index) = schema.index_of(name) else {
                 return Err(Fault::new(Code::TableUnknown, format!("{} has no column {name}", schema.set)).column(name));
             };
-            encode_text(&mut body, &schema.column(index).name);
-            body.push(b':');
+            body.extend_from_slice(&shape.member(index).name);
             encode_cell(&mut body, schema.column(index).kind, value);
             body.push(b',');
             written.push(index);
@@ -139,8 +138,7 @@ fn body_of(operation: &WriteOperation, with_key: bool) -> Result<Vec<u8>, Fault>
         if value.is_absent() || written.contains(index) || (is_key && !with_key) {
             continue;
         }
-        encode_text(&mut body, &schema.column(*index).name);
-        body.push(b':');
+        body.extend_from_slice(&shape.member(*index).name);
         encode_cell(&mut body, schema.column(*index).kind, value);
         body.push(b',');
     }

@@ -11,7 +11,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use dualwright_core::value::{format_date, format_timestamp, parse_date, parse_timestamp};
-use dualwright_core::{Code, Fault, Kind, Schema, SystemKind, Value};
+use dualwright_core::{Code, Column, Fault, Kind, Schema, SystemKind, Value};
 use dualwright_odata::escape;
 use rust_decimal::Decimal;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -22,7 +22,52 @@ use uuid::Uuid;
 #[derive(Debug)]
 pub struct RowShape {
     schema: Arc<Schema>,
+    /// One per column.
+    properties: Vec<String>,
+    members: Vec<Member>,
     by_property: HashMap<String, usize>,
+}
+
+/// A column in the body of a write, as far as it is the same for every row.
+#[derive(Debug)]
+pub(super) struct Member {
+    /// `"name":`
+    pub name: Vec<u8>,
+    /// Of a lookup: one for each set that it may lead to.
+    pub binds: Vec<Bind>,
+}
+
+/// A lookup in the body of a write, up to the id.
+#[derive(Debug)]
+pub(super) struct Bind {
+    pub set: Arc<str>,
+    /// `"navigation@odata.bind":`
+    pub name: Vec<u8>,
+    /// `"/set(`
+    pub link: Vec<u8>,
+}
+
+impl Member {
+    fn new(column: &Column) -> Self {
+        let name = |text: &str| {
+            let mut name = Vec::with_capacity(text.len() + 3);
+            encode_text(&mut name, text);
+            name.push(b':');
+            name
+        };
+        let targets = column.lookup.iter().flat_map(|lookup| &lookup.targets);
+        let binds = targets.map(|target| {
+            let mut link = Vec::new();
+            encode_text(&mut link, &format!("/{}(", target.set));
+            link.pop();
+            Bind {
+                set: Arc::clone(&target.set),
+                name: name(&format!("{}@odata.bind", target.navigation_property)),
+                link,
+            }
+        });
+        Self { name: name(&column.name), binds: binds.collect() }
+    }
 }
 
 /// A row as it was read: its values in the order of the schema, and its version when the system sent one.
@@ -35,15 +80,29 @@ pub struct DecodedRow {
 impl RowShape {
     #[must_use]
     pub fn new(schema: Arc<Schema>) -> Self {
-        let by_property =
-            (0..schema.columns().len()).map(|index| (property_name(&schema, index), index)).collect::<HashMap<_, _>>();
-        Self { schema, by_property }
+        let properties = (0..schema.columns().len()).map(|index| property_name(&schema, index)).collect::<Vec<_>>();
+        let by_property = properties.iter().enumerate().map(|(index, name)| (name.clone(), index)).collect();
+        let members = schema.columns().iter().map(Member::new).collect();
+        Self { schema, properties, members, by_property }
+    }
+
+    /// How a column begins in the body of a write.
+    pub(super) fn member(&self, column: usize) -> &Member {
+        &self.members[column]
+    }
+
+    /// The column of a property. Systems mostly send them in one order, so the one that comes `next` is tried first.
+    fn column_of(&self, name: &str, next: usize) -> Option<usize> {
+        match self.properties.get(next) {
+            Some(property) if property == name => Some(next),
+            _ => self.by_property.get(name).copied(),
+        }
     }
 
     /// The `$select` list of every column of the schema.
     #[must_use]
     pub fn select(&self) -> String {
-        (0..self.schema.columns().len()).map(|index| property_name(&self.schema, index)).collect::<Vec<_>>().join(",")
+        self.properties.join(",")
     }
 
     /// Reads one row. Properties that the schema does not have are passed over; a cell of the wrong type is a fault
@@ -91,9 +150,11 @@ impl<'de> Visitor<'de> for RowSeed<'_> {
         let mut values = vec![Value::Absent; schema.columns().len()];
         let mut etag = None;
         let mut fault = None;
-        while let Some(property) = map.next_key_seed(PropertySeed { shape: self.shape })? {
+        let mut next = 0;
+        while let Some(property) = map.next_key_seed(PropertySeed { shape: self.shape, next })? {
             match property {
                 Property::Column(index) => {
+                    next = index + 1;
                     let raw = map.next_value::<&RawValue>()?.get();
                     match decode_cell(schema.column(index).kind, raw) {
                         Some(value) => values[index] = value,
@@ -125,6 +186,7 @@ enum Property {
 /// Recognises a property without keeping its name.
 struct PropertySeed<'a> {
     shape: &'a RowShape,
+    next: usize,
 }
 
 impl<'de> DeserializeSeed<'de> for PropertySeed<'_> {
@@ -143,8 +205,8 @@ impl Visitor<'_> for PropertySeed<'_> {
     }
 
     fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Property, E> {
-        Ok(match self.shape.by_property.get(name) {
-            Some(&index) => Property::Column(index),
+        Ok(match self.shape.column_of(name, self.next) {
+            Some(index) => Property::Column(index),
             None if name == "@odata.etag" => Property::Etag,
             None => Property::Other,
         })
@@ -219,13 +281,22 @@ pub(super) fn encode_cell(out: &mut Vec<u8>, kind: Kind, value: &Value) {
         Value::Timestamp(micros) => encode_text(out, &format_timestamp(*micros)),
         Value::Date(days) if kind == Kind::Timestamp => encode_text(out, &format!("{}T00:00:00Z", format_date(*days))),
         Value::Date(days) => encode_text(out, &format_date(*days)),
-        Value::Guid(id) => write_display(out, format_args!("\"{id}\"")),
+        Value::Guid(id) => {
+            out.push(b'"');
+            encode_id(out, *id);
+            out.push(b'"');
+        }
         Value::Bytes(_) => out.extend_from_slice(b"null"),
     }
 }
 
 fn write_display(out: &mut Vec<u8>, value: impl fmt::Display) {
     write!(out, "{value}").expect("writing to memory cannot fail");
+}
+
+/// Writes an id in its usual spelling, without quotes.
+pub(super) fn encode_id(out: &mut Vec<u8>, id: Uuid) {
+    out.extend_from_slice(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
 }
 
 /// Writes a JSON string with its quotes.

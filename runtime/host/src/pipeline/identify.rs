@@ -89,7 +89,6 @@ pub(super) async fn identify(link: &Link, work: &Work<'_>, rows: &mut [RowWork],
                     continue;
                 }
                 Some(company) => {
-                    let company = company.to_lowercase();
                     if !link.takes_company(map, &company) {
                         row.fate = Some(RowFate::OutOfScope);
                         continue;
@@ -98,7 +97,7 @@ pub(super) async fn identify(link: &Link, work: &Work<'_>, rows: &mut [RowWork],
                 }
             }
         }
-        match flow.key(&row.source, &names) {
+        match flow.key_in(row.company.as_deref(), &row.source, &names) {
             Ok(key) => {
                 row.key = Some(key);
                 if work.source == SystemKind::Finops {
