@@ -22,6 +22,8 @@
 //! dataverse forget               every delta link is too old
 //! finops expect SET KEY COLUMN…  the row is there and holds this
 //! dataverse absent SET KEY       the row is not there
+//! dataverse asked '/accounts?' '$filter=…'   it was sent a request, of the last 1,000, with all of these parts
+//! compared                       both sides are compared here, as at the end
 //! dataverse writes 3             rows that the runtime wrote there since the last such line, or since the beginning
 //! failed MAP KEY CODE [column=…] consecutive lines name all failed records; `failed none`; a KEY of * is any
 //! activity conflict MAP KEY words of it   the log has such a line
@@ -134,6 +136,10 @@ impl Teller {
                 let (map, line) = rest.split_once(' ').context("map MAP LINE")?;
                 self.world.settings().map_lines.push((map.to_owned(), line.trim().to_owned()));
             }
+            "compared" => {
+                let differences = self.world.compare().await?;
+                ensure!(differences.len() == self.differences, "the two sides differ: {differences:#?}");
+            }
             "versioned" => {
                 self.import(rest, "1.0.0.0", &World::map_text(rest)?)?;
                 self.world.versions(rest).activate("1.0.0.0".parse().map_err(anyhow::Error::msg)?)?;
@@ -227,6 +233,12 @@ impl Teller {
             "absent" => {
                 let (set, key, _) = row(rest)?;
                 ensure!(system.find(&set, &key).await?.is_none(), "{kind} has that row");
+            }
+            "asked" => {
+                let parts = split(rest).map_err(anyhow::Error::msg)?;
+                let asked = self.world.system(kind).asked().await?;
+                let is_it = |url: &&String| parts.iter().all(|part| url.contains(part.as_str()));
+                ensure!(asked.iter().any(|url| is_it(&url)), "it was asked: {asked:#?}");
             }
             "writes" => {
                 let place = &mut self.audited[usize::from(kind == SystemKind::Dataverse)];

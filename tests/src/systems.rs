@@ -79,6 +79,19 @@ impl SystemClient {
         serde_json::from_str(&body).with_context(|| format!("GET {url} answered {body}"))
     }
 
+    /// The queries that the system was asked for lately, decoded: path, a question mark, and `name=value` with `&`.
+    pub async fn asked(&self) -> anyhow::Result<Vec<String>> {
+        let entries = self.get("/_emulator/requests").await?;
+        let urls =
+            entries.as_array().context("the requests are no list")?.iter().filter_map(|entry| entry["url"].as_str());
+        urls.map(|url| {
+            let url = reqwest::Url::parse(&self.base)?.join(url)?;
+            let query = url.query_pairs().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>();
+            Ok(format!("{}?{}", url.path(), query.join("&")))
+        })
+        .collect()
+    }
+
     /// One POST, of whatever the tables here do not tell.
     pub async fn post(&self, url: &str, body: String) -> anyhow::Result<()> {
         let request = self.client.post(format!("{}{url}", self.base)).header("content-type", "application/json");

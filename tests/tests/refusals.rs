@@ -109,6 +109,29 @@ async fn what_is_wrong_is_named_before_anything_starts() -> anyhow::Result<()> {
     right.end().await
 }
 
+/// Under the text of a filter stands a caret, under the character that cannot be read, wherever the filter is checked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caret_points_at_the_character_of_a_filter() -> anyhow::Result<()> {
+    let (left, finops) = Served::start(SystemKind::Finops, None).await?;
+    let (right, dataverse) = Served::start(SystemKind::Dataverse, None).await?;
+    let folder = TempDir::new()?;
+    lay_out(folder.path(), &finops.base, &dataverse.base)?;
+    let case = Case { file: "currencies.json", from: "CURRENCYCODE != ", to: "CURRENCYCODE ? ", said: &[] };
+    change(folder.path(), &case)?;
+    let map = folder.path().join("currencies.json");
+    let checked = Command::new(PROGRAM).args(["map", "check"]).arg(map).output()?;
+    let checked = (checked.status.code(), String::from_utf8_lossy(&checked.stdout).into_owned());
+    for (code, said) in [run(folder.path())?, checked] {
+        assert_eq!(code, Some(2), "{said}");
+        let lines = said.lines().collect::<Vec<_>>();
+        let caret = lines.iter().position(|line| line.trim() == "^").unwrap_or_else(|| panic!("no caret in\n{said}"));
+        let column = lines[caret].find('^').expect("it is there");
+        assert_eq!(lines[caret - 1].chars().nth(column), Some('?'), "{said}");
+    }
+    left.end().await?;
+    right.end().await
+}
+
 /// A configuration that is right, with a map of its own beside it.
 fn lay_out(folder: &Path, finops: &str, dataverse: &str) -> anyhow::Result<()> {
     let settings = Settings { maps: vec!["currencies".to_owned()], ..Settings::default() };

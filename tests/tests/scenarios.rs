@@ -139,6 +139,85 @@ fn filters_of_both_sides_hold() {
     );
 }
 
+/// Reads ask each system for what may pass; what comes is judged again. A Dataverse row that an F&O row stands for is held
+/// against it whatever the filter of Dataverse says.
+#[test]
+fn filters_narrow_what_is_read_on_both_sides() {
+    check(
+        r#"
+        finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=O1 OrganizationName=A PartyType=Organization
+        finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=P1 OrganizationName=B PartyType=Person
+        start
+        finops asked '/CustomersV3?' 'PartyType eq Microsoft.Dynamics.DataEntities.DirPartyType\'Organization\'' dataAreaId
+        dataverse absent accounts accountnumber=P1
+        dataverse insert accounts accountnumber=V1,msdyn_company=@cdm_companies/cdm_companycode=usmf name=Vendor customertypecode=11
+        dataverse update accounts accountnumber=O1 customertypecode=11
+        settle
+        finops absent CustomersV3 dataAreaId=usmf,CustomerAccount=V1
+        # Neither the vendor nor the customer that became one is read by the filter, and the customer is read by its id.
+        differences 1
+        compared
+        dataverse asked '/accounts?' '$filter=customertypecode eq 3'
+        dataverse asked '/accounts?' '$filter=accountid eq '
+        finops update CustomersV3 dataAreaId=usmf,CustomerAccount=O1 OrganizationName=C
+        settle
+        dataverse expect accounts accountnumber=O1 name=C customertypecode=3
+        differences 0
+        "#,
+    );
+}
+
+/// On F&O by the setting, on Dataverse as OData has it: nothing is unequal to nothing, and an empty text is none.
+#[test]
+fn filters_judge_missing_values_as_each_side_does() {
+    let finops = |filter: &str, nulls: &str, there: bool| {
+        let expected = if there { "expect" } else { "absent" };
+        check(&format!(
+            r#"
+            versioned customers
+            map customers finops_nulls = "{nulls}"
+            version customers 1.0.0.1 '((PartyType == \\"Organization\\"))' => '({filter})'
+            activate customers 1.0.0.1
+            finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=E1 OrganizationName=A
+            finops insert CustomersV3 dataAreaId=usmf,CustomerAccount=X1 OrganizationName=B PrimaryContactEmail=x@x.example
+            start
+            dataverse {expected} accounts accountnumber=E1
+            dataverse absent accounts accountnumber=X1
+            finops update CustomersV3 dataAreaId=usmf,CustomerAccount=E1 OrganizationName=C
+            settle
+            dataverse {expected} accounts accountnumber=E1
+            dataverse absent accounts accountnumber=X1
+            failed none
+            "#
+        ));
+    };
+    for filter in [r#"PrimaryContactEmail == \\"\\""#, r#"PrimaryContactEmail != \\"x@x.example\\""#] {
+        finops(filter, "empty-value", true);
+        finops(filter, "unknown", false);
+    }
+    let dataverse = |filter: &str, empty: &str, filled: &str| {
+        check(&format!(
+            r#"
+            versioned customers
+            version customers 1.0.0.1 'customertypecode eq 3' => '{filter}'
+            activate customers 1.0.0.1
+            start
+            dataverse insert accounts accountnumber=N1,msdyn_company=@cdm_companies/cdm_companycode=usmf name=A customertypecode=3 emailaddress1=null
+            dataverse insert accounts accountnumber=E1,msdyn_company=@cdm_companies/cdm_companycode=usmf name=B customertypecode=3 emailaddress1=''
+            dataverse insert accounts accountnumber=X1,msdyn_company=@cdm_companies/cdm_companycode=usmf name=C customertypecode=3 emailaddress1=x@x.example
+            settle
+            finops {empty} CustomersV3 dataAreaId=usmf,CustomerAccount=N1
+            finops {empty} CustomersV3 dataAreaId=usmf,CustomerAccount=E1
+            finops {filled} CustomersV3 dataAreaId=usmf,CustomerAccount=X1
+            failed none
+            "#
+        ));
+    };
+    dataverse("emailaddress1 eq null", "expect", "absent");
+    dataverse("emailaddress1 ne null", "absent", "expect");
+    dataverse("emailaddress1 ne \\'\\'", "absent", "expect");
+}
+
 /// What becomes of the other row: the setting, whether it is still there, and what compare says then.
 #[test]
 fn a_row_that_leaves_the_filter_follows_the_policy() {

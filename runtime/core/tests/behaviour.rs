@@ -7,7 +7,8 @@ fn every_test_that_the_page_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let page = include_str!("../BEHAVIOUR.md");
     let mut named = 0;
-    for line in page.lines().filter(|line| line.starts_with("| ")).skip(1) {
+    let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| behaviour |"));
+    for line in rows {
         let shown = line.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
         let tests = shown.split('`').filter_map(|quoted| quoted.split_once("::")).collect::<Vec<_>>();
         assert!(!tests.is_empty(), "no test shows this: {line}");
@@ -25,4 +26,28 @@ fn every_test_that_the_page_names_exists() {
         }
     }
     assert!(named >= 30, "the page was not read: {named}");
+}
+
+/// Whoever looks for a subject finds its section, and every section says something.
+#[test]
+fn every_subject_has_its_behaviours() {
+    const SUBJECTS: &[&str] = &[
+        "Link",
+        "Maps",
+        "Catalogue",
+        "Transforms",
+        "Lookups",
+        "Filters",
+        "Keys and companies",
+        "Validation",
+        "Dry run",
+        "Rows on their way",
+    ];
+    let page = include_str!("../BEHAVIOUR.md");
+    let sections = page.split("\n## ").skip(1).collect::<Vec<_>>();
+    for subject in SUBJECTS {
+        let section = sections.iter().find(|section| section.lines().next() == Some(*subject));
+        let rows = section.map(|section| section.lines().filter(|line| line.starts_with("| ")).count());
+        assert!(rows.is_some_and(|rows| rows >= 2), "the section {subject} has no row, or is not there");
+    }
 }

@@ -411,6 +411,7 @@ mod tests {
         let versions = Versions::of(&folder.join("kept"), "as");
         let all = versions.all().expect("listed").into_iter().map(|kept| kept.facts.version.to_string());
         assert_eq!(all.collect::<Vec<_>>(), ["1.0.0.0", "1.0.0.1", "7.0.0.0"]);
+        assert!(versions.all().expect("listed").iter().all(|kept| kept.facts.publisher == "sst"));
         assert_eq!(versions.active(), Some(MapVersion::FIRST));
         for (encoding, wanted) in [
             (WrittenEncoding::AsImported, MAP.to_owned()),

@@ -41,7 +41,8 @@ impl Engine {
 
     async fn compare_map(&self, index: usize, map: &LinkMap) -> Result<Vec<Difference>, EngineError> {
         let failed = self.failed_of(index, map).await?;
-        let mut right = self.read_dataverse(map).await?;
+        let right_query = self.link.dataverse_query(map);
+        let mut right = self.read_dataverse(map, right_query.as_deref()).await?;
         let mut differences = Vec::new();
         // Keys of the source rows, where a plugin makes the rows of the map.
         let mut sources = HashSet::new();
@@ -79,6 +80,9 @@ impl Engine {
                     }),
                     _ => open.push(row),
                 }
+            }
+            if right_query.is_some() {
+                self.read_missing(map, &open, &mut right).await?;
             }
             self.match_rows(map, open, &mut right, &mut differences).await?;
             match page.next {
@@ -257,14 +261,38 @@ impl Engine {
         }
     }
 
-    async fn read_dataverse(&self, map: &LinkMap) -> Result<HashMap<Uuid, DataverseRow>, EngineError> {
+    /// The Dataverse rows that F&O rows stand for, and that the filter of Dataverse did not bring.
+    async fn read_missing(
+        &self,
+        map: &LinkMap,
+        rows: &[RowWork],
+        right: &mut HashMap<Uuid, DataverseRow>,
+    ) -> Result<(), EngineError> {
+        // URLs of Dataverse end at 32 KiB; a term takes about 60 bytes, trebled where it is coded.
+        const IDS_MAX: usize = 100;
+        let Some(id_column) = map.dataverse.table.schema.primary_id else { return Ok(()) };
+        let name = &map.dataverse.table.schema.column(id_column).name;
+        let ids = rows.iter().filter_map(RowWork::target_id).filter(|id| !right.contains_key(id));
+        for ids in ids.collect::<Vec<_>>().chunks(IDS_MAX) {
+            let query = ids.iter().map(|id| format!("{name} eq {id}")).collect::<Vec<_>>().join(" or ");
+            right.extend(self.read_dataverse(map, Some(&query)).await?);
+        }
+        Ok(())
+    }
+
+    async fn read_dataverse(
+        &self,
+        map: &LinkMap,
+        query: Option<&str>,
+    ) -> Result<HashMap<Uuid, DataverseRow>, EngineError> {
         let table: &Table = &map.dataverse.table;
         let mut rows = HashMap::new();
         let mut next: Option<String> = None;
         loop {
             // Dataverse's largest page (reference 7.2).
             const PAGE_ROWS_MAX: usize = 5_000;
-            let page = self.link.dataverse.read_page(table, None, next.as_deref(), PAGE_ROWS_MAX, PAGE_TIMEOUT).await?;
+            let page =
+                self.link.dataverse.read_page(table, query, next.as_deref(), PAGE_ROWS_MAX, PAGE_TIMEOUT).await?;
             for row in page.rows {
                 let values = table.shape.decode(row.json.get())?.values;
                 if let Some(Value::Guid(id)) = table.schema.primary_id.map(|id| &values[id]) {

@@ -41,13 +41,19 @@ pub struct StartProblem {
     pub place: String,
     pub message: String,
     pub remedy: String,
+    /// A text that is wrong, and under it a line whose caret points at the character.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub excerpt: Option<String>,
 }
 
 impl std::fmt::Display for StartProblem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let kind = if self.is_error { "error" } else { "notice" };
         write!(f, "{kind}: {}, {}: {}", self.file, self.place, self.message)?;
-        if self.remedy.is_empty() { Ok(()) } else { write!(f, ". {}", self.remedy) }
+        if !self.remedy.is_empty() {
+            write!(f, ". {}", self.remedy)?;
+        }
+        self.excerpt.iter().flat_map(|excerpt| excerpt.lines()).try_for_each(|line| write!(f, "\n    {line}"))
     }
 }
 
@@ -638,6 +644,7 @@ impl Problems {
             place: place.to_owned(),
             message: message.to_owned(),
             remedy: remedy.to_owned(),
+            excerpt: None,
         });
     }
 
@@ -661,9 +668,11 @@ impl Problems {
         for problem in found {
             let is_error = problem.severity == Severity::Error;
             let code = problem.foreign_code.map(|code| format!(" [{code}]")).unwrap_or_default();
-            let excerpt = problem.excerpt.map(|excerpt| format!("\n{excerpt}\n")).unwrap_or_default();
-            let message = format!("{}{code}{excerpt}", problem.message);
+            let message = format!("{}{code}", problem.message);
             self.add(is_error, file, &problem.place, &message, &problem.remedy);
+            if let Some(added) = self.list.last_mut() {
+                added.excerpt = problem.excerpt;
+            }
         }
     }
 }
@@ -676,5 +685,6 @@ fn of_link(fault: &Fault) -> StartProblem {
         place: "link".to_owned(),
         message: fault.to_string(),
         remedy: fault.code.remedy().to_owned(),
+        excerpt: None,
     }
 }

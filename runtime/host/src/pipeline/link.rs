@@ -199,6 +199,14 @@ impl Link {
         }
     }
 
+    /// What Dataverse is asked for when rows of an ordinary map are read: those that may pass its filter. Rows that F&O
+    /// rows stand for need not be among them, since a filter only says what goes to F&O.
+    #[must_use]
+    pub fn dataverse_query(&self, map: &LinkMap) -> Option<String> {
+        let flow = map.plan.to_finops.as_ref().filter(|_| map.role == Role::Ordinary)?;
+        Some(flow.remote_filter(&map.dataverse.table.schema)?.text)
+    }
+
     /// What a search for ids or names needs.
     #[must_use]
     pub fn sources(&self, timeout: std::time::Duration) -> Sources<'_> {
