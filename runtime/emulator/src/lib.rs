@@ -105,6 +105,17 @@ pub(crate) struct Inner {
     pub dataverse: dataverse::Environment,
 }
 
+impl Inner {
+    /// Puts definitions in force, with what comes with every table.
+    fn define(&self, definitions: Vec<TableDefinition>) -> anyhow::Result<()> {
+        self.store.define(definitions)?;
+        if self.store.dialect == Dialect::Finops {
+            finops::package::complete_projects(&self.store)?;
+        }
+        Ok(())
+    }
+}
+
 impl Emulator {
     /// Opens a store, or makes it; without a path it is temporary and goes with the last clone. A store that was used
     /// before brings its tables and rows.
@@ -150,11 +161,7 @@ impl Emulator {
     /// Adds tables, and columns to tables that are there. What is there already is left alone.
     pub fn define(&self, tables: &[TableDefinition]) -> anyhow::Result<()> {
         let completed = tables.iter().map(|table| catalogue::completed(self.dialect(), table.clone())).collect();
-        self.inner.store.define(completed)?;
-        if self.dialect() == Dialect::Finops {
-            finops::package::complete_projects(&self.inner.store)?;
-        }
-        Ok(())
+        self.inner.define(completed)
     }
 
     /// Adds rows, or replaces the named columns of rows with the same key, all or none; outside of feed and audit.

@@ -149,7 +149,7 @@ impl SeedPlan {
         }
         report.tables = definitions.len();
         let definitions = definitions.into_iter().map(|table| crate::catalogue::completed(dialect, table)).collect();
-        inner.store.define(definitions)?;
+        inner.define(definitions)?;
         inner.store.write(false, |session| {
             let catalogue = Arc::clone(&session.catalogue);
             let table_of = |set: &str, source: &Source| {

@@ -59,6 +59,11 @@ fn schemas_and_csv_make_a_system() {
         json!(["usmf", "10", "Retail, \"big\"\nand small", 0.99, -3, "2024-01-02T03:04:05Z", "Yes"])
     );
     assert_eq!(json!(shown(1)), json!(["usmf", "20", "Grüße", 0, 0, "1900-01-01T00:00:00Z", "No"]));
+    // A table that was seeded can be exported like one that was defined.
+    let projects = emulator.rows("DataManagementDefinitionGroups").expect("projects");
+    let names = projects.iter().map(|project| project["Name"].as_str().unwrap_or_default()).collect::<Vec<_>>();
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert_eq!(names[0], "All entities");
     // The same key again changes the columns that are named, and adds nothing; seeds are not audited.
     let mut plan = SeedPlan::default();
     let again = folder.file("again.csv", "CustomerGroupId,dataAreaId,Days\n10,usmf,7\n");
