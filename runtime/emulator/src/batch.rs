@@ -76,10 +76,14 @@ fn read(inner: &Inner, site: &Site, connection: &Connection, request: &Request) 
 
 fn read_minimal(inner: &Inner, site: &Site, connection: &Connection, request: &Request) -> Response {
     match inner.store.dialect {
-        Dialect::Dataverse => match dataverse::site_of(inner, site, request) {
-            Ok(site) => dataverse::read(&inner.store, &site, connection, request),
-            Err(refusal) => refusal,
-        },
+        Dialect::Dataverse => {
+            let mut answer = match dataverse::site_of(inner, site, request) {
+                Ok(site) => dataverse::read(&inner.store, &site, connection, request),
+                Err(refusal) => refusal,
+            };
+            dataverse::detail::add(request, &mut answer);
+            answer
+        }
         Dialect::Finops => finops::read(&inner.store, site, connection, request),
     }
 }
@@ -93,6 +97,9 @@ pub(crate) fn write(
     request: &Request,
 ) -> (Response, Option<String>) {
     let (mut response, written) = write_minimal(inner, site, session, references, request);
+    if inner.store.dialect == Dialect::Dataverse {
+        dataverse::detail::add(request, &mut response);
+    }
     Level::of(inner.store.dialect, request).apply(site, &session.catalogue, &mut response);
     (response, written)
 }

@@ -7,6 +7,7 @@ mod apply;
 mod bulk;
 mod condition;
 mod delta;
+pub(crate) mod detail;
 mod display;
 mod environment;
 mod expand;
