@@ -108,6 +108,7 @@ impl Filter {
         let mut expression = filter::parse(text).map_err(|error| QueryError::Malformed(error.to_string()))?;
         if table.dialect == Dialect::Finops {
             with_wildcards(&mut expression);
+            with_days(&mut expression, table);
         }
         let mut paths = HashMap::new();
         let mut unknown = None;
@@ -170,25 +171,61 @@ impl Path {
 }
 
 fn each_property<'a>(expression: &'a Expression, each: &mut dyn FnMut(&'a str)) {
-    let mut operand = |operand: &'a Operand| {
-        if let Operand::Property(name) = operand {
-            each(name);
+    fn in_operand<'a>(operand: &'a Operand, each: &mut dyn FnMut(&'a str)) {
+        match operand {
+            Operand::Property(name) => each(name),
+            Operand::Literal(_) => {}
+            Operand::Arithmetic(both) => {
+                in_operand(&both.left, each);
+                in_operand(&both.right, each);
+            }
         }
-    };
+    }
     match expression {
         Expression::And(all) | Expression::Or(all) => all.iter().for_each(|one| each_property(one, each)),
         Expression::Not(inner) => each_property(inner, each),
         Expression::Compare { left, right, .. } => {
-            operand(left);
-            operand(right);
+            in_operand(left, each);
+            in_operand(right, each);
         }
-        Expression::In { operand: one, .. } | Expression::Boolean(one) => operand(one),
+        Expression::In { operand: one, .. } | Expression::Boolean(one) => in_operand(one, each),
         Expression::Text { operand: one, part, .. } => {
-            operand(one);
-            operand(part);
+            in_operand(one, each);
+            in_operand(part, each);
         }
         // Refused before anybody asks for their properties.
         Expression::Lambda { .. } | Expression::Function { .. } => {}
+    }
+}
+
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+
+/// Compares columns that hold days with days, whatever time was given (F&O); the noon of a day stands for it.
+fn with_days(expression: &mut Expression, table: &Table) {
+    let is_day = |operand: &Operand| match operand {
+        Operand::Property(name) => {
+            table.property(name).is_some_and(|at| table.columns[at].definition.kind == ColumnKind::Date)
+        }
+        Operand::Literal(_) | Operand::Arithmetic(_) => false,
+    };
+    match expression {
+        Expression::And(all) | Expression::Or(all) => all.iter_mut().for_each(|one| with_days(one, table)),
+        Expression::Not(inner) => with_days(inner, table),
+        Expression::Compare { left, right, .. } => {
+            let (left_is_day, right_is_day) = (is_day(left), is_day(right));
+            for (one, other) in [(left_is_day, right), (right_is_day, left)] {
+                let Operand::Literal(literal) = other else { continue };
+                let day = match literal {
+                    Literal::Date(day) => i64::from(*day),
+                    Literal::DateTime(micros) => micros.div_euclid(MICROS_PER_DAY),
+                    _ => continue,
+                };
+                if one {
+                    *literal = Literal::DateTime(day.saturating_mul(MICROS_PER_DAY) + MICROS_PER_DAY / 2);
+                }
+            }
+        }
+        _ => {}
     }
 }
 

@@ -64,6 +64,9 @@ async fn filters() {
         ("LastOrderAt lt 2024-01-02", "usmf/US-002 ussi/US-001 dat/D-1"),
         ("LastOrderAt eq 1900-01-01T00:00:00Z and dataAreaId eq 'usmf'", "usmf/US-002"),
         ("RowId eq 00000000-0000-0000-0000-000000000002", "usmf/US-002"),
+        ("CreditRating add 1 eq 4", "usmf/US-001"),
+        ("CreditRating sub 1 mul 2 eq 1", "usmf/US-001"),
+        ("CreditRating div 0 eq 0", ""),
         // There are no nulls.
         ("OrganizationName eq null", ""),
         ("OrganizationName ne null and dataAreaId eq 'dat'", "dat/D-1"),
@@ -114,6 +117,8 @@ async fn conditions_that_are_refused() {
         ("CreditLimit lt 'x'".to_owned(), types("Edm.Decimal", "Edm.String", "LessThan")),
         ("LastOrderAt ge '2024-01-01'".to_owned(), types("Edm.DateTimeOffset", "Edm.String", "GreaterThanOrEqual")),
         ("RowId ne 'x'".to_owned(), types("Edm.Guid", "Edm.String", "NotEqual")),
+        ("OrganizationName add 1 eq 2".to_owned(), types("Edm.String", "Edm.Int32", "Add")),
+        ("CreditLimit mul 2 gt 'x'".to_owned(), types("Edm.Decimal", "Edm.String", "GreaterThan")),
         ("CreditRating".to_owned(), "The $filter expression must evaluate to a single boolean value.".to_owned()),
         ("CustomerAccount in ('1','2')".to_owned(), "Syntax error at position 16 in 'CustomerAccount in (".to_owned()),
         (format!("PartyType has {party}'None'"), "Syntax error at position".to_owned()),

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
+use rust_decimal::prelude::ToPrimitive as _;
 use thiserror::Error;
 
 use crate::literal::{self, Literal};
@@ -59,6 +60,24 @@ pub enum Operand {
     /// A property by its name, as it was written; a path has slashes.
     Property(String),
     Literal(Literal),
+    /// Two operands that make one.
+    Arithmetic(Box<Arithmetic>),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Arithmetic {
+    pub left: Operand,
+    pub operator: ArithmeticOperator,
+    pub right: Operand,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArithmeticOperator {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    Modulo,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,8 +185,39 @@ impl Operand {
         match self {
             Self::Property(name) => Cow::Owned(property(name)),
             Self::Literal(literal) => Cow::Borrowed(literal),
+            Self::Arithmetic(both) => {
+                Cow::Owned(computed(&both.left.value(property), both.operator, &both.right.value(property)))
+            }
         }
     }
+}
+
+/// The result of an operator; null where there is none, as behind a division by zero.
+fn computed(left: &Literal, operator: ArithmeticOperator, right: &Literal) -> Literal {
+    if let (Literal::Number(left), Literal::Number(right)) = (left, right) {
+        let result = match operator {
+            ArithmeticOperator::Add => left.checked_add(*right),
+            ArithmeticOperator::Subtract => left.checked_sub(*right),
+            ArithmeticOperator::Multiply => left.checked_mul(*right),
+            ArithmeticOperator::Divide => left.checked_div(*right),
+            ArithmeticOperator::Modulo => left.checked_rem(*right),
+        };
+        return result.map_or(Literal::Null, Literal::Number);
+    }
+    let float = |literal: &Literal| match literal {
+        Literal::Number(number) => number.to_f64(),
+        Literal::Double(number) => Some(*number),
+        _ => None,
+    };
+    let (Some(left), Some(right)) = (float(left), float(right)) else { return Literal::Null };
+    let result = match operator {
+        ArithmeticOperator::Add => left + right,
+        ArithmeticOperator::Subtract => left - right,
+        ArithmeticOperator::Multiply => left * right,
+        ArithmeticOperator::Divide => left / right,
+        ArithmeticOperator::Modulo => left % right,
+    };
+    if result.is_finite() { Literal::Double(result) } else { Literal::Null }
 }
 
 /// Whether a text is what a pattern describes.
@@ -325,7 +375,7 @@ impl<'a> Parser<'a> {
                 return self.function(name);
             }
         }
-        let left = self.operand()?;
+        let left = self.sum()?;
         let operator = match self.word() {
             "eq" => Comparison::Equal,
             "ne" => Comparison::NotEqual,
@@ -341,7 +391,7 @@ impl<'a> Parser<'a> {
             other => return Err(self.error(format!("'{other}' is not an operator that is supported"))),
         };
         self.at += 2;
-        let right = self.operand()?;
+        let right = self.sum()?;
         Ok(Expression::Compare { left, operator, right })
     }
 
@@ -424,6 +474,7 @@ impl<'a> Parser<'a> {
         match self.operand()? {
             Operand::Literal(value) => Ok(value),
             Operand::Property(name) => Err(self.error(format!("a literal was expected, not {name}"))),
+            Operand::Arithmetic(_) => Err(self.error("a literal was expected")),
         }
     }
 
@@ -456,11 +507,48 @@ impl<'a> Parser<'a> {
             match self.operand()? {
                 Operand::Literal(value) => values.push(value),
                 Operand::Property(name) => return Err(self.error(format!("a literal was expected, not {name}"))),
+                Operand::Arithmetic(_) => return Err(self.error("a literal was expected")),
             }
             if !self.take(',') {
                 self.expect(')')?;
                 return Ok(values);
             }
+        }
+    }
+
+    /// Operands with arithmetic between them; what is stronger comes first.
+    fn sum(&mut self) -> Result<Operand, FilterError> {
+        self.chain(&[("add", ArithmeticOperator::Add), ("sub", ArithmeticOperator::Subtract)], Self::product)
+    }
+
+    fn product(&mut self) -> Result<Operand, FilterError> {
+        const OPERATORS: [(&str, ArithmeticOperator); 3] = [
+            ("mul", ArithmeticOperator::Multiply),
+            ("div", ArithmeticOperator::Divide),
+            ("mod", ArithmeticOperator::Modulo),
+        ];
+        self.chain(&OPERATORS, Self::operand)
+    }
+
+    fn chain(
+        &mut self,
+        operators: &[(&str, ArithmeticOperator)],
+        next: fn(&mut Self) -> Result<Operand, FilterError>,
+    ) -> Result<Operand, FilterError> {
+        let mut left = next(self)?;
+        let mut length = 1;
+        loop {
+            self.skip_blanks();
+            let word = self.word();
+            let Some((_, operator)) = operators.iter().find(|(name, _)| *name == word) else { return Ok(left) };
+            // Every one of them is a level of the tree.
+            length += 1;
+            if length > DEPTH_MAX {
+                return Err(self.error("there are too many operators"));
+            }
+            self.at += word.len();
+            let right = next(self)?;
+            left = Operand::Arithmetic(Box::new(Arithmetic { left, operator: *operator, right }));
         }
     }
 
@@ -493,6 +581,10 @@ mod tests {
         let operand = |operand: &Operand| match operand {
             Operand::Property(name) => name.clone(),
             Operand::Literal(literal) => literal.to_string(),
+            Operand::Arithmetic(both) => {
+                let side = |operand: &Operand| shown(&Expression::Boolean(operand.clone()));
+                format!("{} {:?} {}", side(&both.left), both.operator, side(&both.right))
+            }
         };
         let joined =
             |all: &[Expression], word: &str| format!("({})", all.iter().map(shown).collect::<Vec<_>>().join(word));
@@ -519,6 +611,35 @@ mod tests {
             }
             Expression::Function { name, arguments } => format!("{name}{arguments:?}"),
         }
+    }
+
+    #[test]
+    fn arithmetic() {
+        let row = |name: &str| match name {
+            "seven" => Literal::parse("7").expect("a number"),
+            "half" => Literal::Double(0.5),
+            "text" => Literal::text("7"),
+            _ => Literal::Null,
+        };
+        for (text, wanted) in [
+            ("seven add 1 eq 8", true),
+            ("seven sub 1 mul 2 eq 5", true),
+            ("seven div 2 eq 3.5", true),
+            ("seven mod 4 eq 3", true),
+            ("seven add half gt 7.4", true),
+            ("seven mul half lt 3.6", true),
+            ("8 eq seven add 1", true),
+            ("seven div 0 eq 0", false),
+            ("seven div 0 eq null", true),
+            ("79228162514264337593543950335 add seven gt 0", false),
+            ("text add 1 eq 8", false),
+            ("nothing add 1 eq null", true),
+        ] {
+            let tree = parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(matches(&tree, &row), wanted, "{text}");
+        }
+        let long = format!("seven{} gt 0", " add 1".repeat(DEPTH_MAX));
+        assert!(parse(&long).is_err());
     }
 
     #[test]
@@ -592,6 +713,10 @@ mod tests {
             ("code in ('A', 'B','C')", "[code In 'A' 'B' 'C']"),
             ("primarycontactid/fullname eq 'x'", "[primarycontactid/fullname Equal 'x']"),
             ("3 lt a", "[3 Less a]"),
+            ("a add 1 gt 2", "[[a] Add [1] Greater 2]"),
+            ("a add 2 mul b eq c sub 1 sub d", "[[a] Add [[2] Multiply [b]] Equal [[c] Subtract [1]] Subtract [d]]"),
+            ("a div 2 ge 1 and b mod 2 ne 0", "([[a] Divide [2] GreaterOrEqual 1] and [[b] Modulo [2] NotEqual 0])"),
+            ("address eq 1 and modal eq 2", "([address Equal 1] and [modal Equal 2])"),
             ("msdyn_sellable and not flag", "([msdyn_sellable] and ![flag])"),
             ("ordering eq 1 and android eq 2", "([ordering Equal 1] and [android Equal 2])"),
         ] {

@@ -106,6 +106,11 @@ impl Compiler<'_> {
                 (Operand::Literal(left), Operand::Literal(right)) => {
                     Condition::Constant(super::condition::compare(left, *operator, right))
                 }
+                (Operand::Arithmetic(_), _) | (_, Operand::Arithmetic(_)) => {
+                    return Err(QueryError::Malformed(
+                        "Arithmetic operators are not supported in a filter.".to_owned(),
+                    ));
+                }
             },
             Expression::In { operand: Operand::Property(name), values } => {
                 let place = self.place(table, variable, name)?;

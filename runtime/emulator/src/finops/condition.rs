@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use dualwright_odata::Literal;
 use dualwright_odata::batch::Response;
-use dualwright_odata::filter::{self, Comparison, Expression, Operand, TextFunction};
+use dualwright_odata::filter::{self, ArithmeticOperator, Comparison, Expression, Operand, TextFunction};
 
 use super::refusal::{self, bad_query};
 use crate::catalogue::{Catalogue, Table};
@@ -111,12 +111,7 @@ impl Check<'_> {
             Comparison::Less => "LessThan",
             Comparison::LessOrEqual => "LessThanOrEqual",
         };
-        Err(bad_query(&format!(
-            "A binary operator with incompatible types was detected. Found operand types '{}' and '{}' for operator kind \
-             '{operator}'.",
-            left.name(),
-            right.name()
-        )))
+        Err(incompatible(&left, &right, operator))
     }
 
     fn type_of(&self, operand: &Operand) -> Result<Type, Response> {
@@ -131,8 +126,7 @@ impl Check<'_> {
                     ColumnKind::Decimal | ColumnKind::Money => Type::Number("Edm.Decimal"),
                     ColumnKind::Double => Type::Number("Edm.Double"),
                     ColumnKind::Boolean => Type::Boolean,
-                    ColumnKind::Datetime => Type::DateTime,
-                    ColumnKind::Date => Type::Date,
+                    ColumnKind::Datetime | ColumnKind::Date => Type::DateTime,
                     ColumnKind::Guid => Type::Guid,
                     ColumnKind::Choice | ColumnKind::Enum => {
                         Type::Enum(refusal::type_name(definition.enumeration.as_deref().unwrap_or(&definition.name)))
@@ -141,6 +135,20 @@ impl Check<'_> {
                 })
             }
             Operand::Literal(literal) => self.type_of_literal(literal),
+            Operand::Arithmetic(both) => {
+                let (left, right) = (self.type_of(&both.left)?, self.type_of(&both.right)?);
+                let operator = match both.operator {
+                    ArithmeticOperator::Add => "Add",
+                    ArithmeticOperator::Subtract => "Subtract",
+                    ArithmeticOperator::Multiply => "Multiply",
+                    ArithmeticOperator::Divide => "Divide",
+                    ArithmeticOperator::Modulo => "Modulo",
+                };
+                match (&left, &right) {
+                    (Type::Number(left), Type::Number(right)) => Ok(Type::Number(wider(left, right))),
+                    _ => Err(incompatible(&left, &right, operator)),
+                }
+            }
         }
     }
 
@@ -175,6 +183,22 @@ impl Check<'_> {
             }
         })
     }
+}
+
+fn incompatible(left: &Type, right: &Type, operator: &str) -> Response {
+    bad_query(&format!(
+        "A binary operator with incompatible types was detected. Found operand types '{}' and '{}' for operator kind \
+         '{operator}'.",
+        left.name(),
+        right.name()
+    ))
+}
+
+/// The type of what two numbers make.
+fn wider(left: &'static str, right: &'static str) -> &'static str {
+    const NARROW_TO_WIDE: [&str; 4] = ["Edm.Int32", "Edm.Int64", "Edm.Decimal", "Edm.Double"];
+    let rank = |name: &str| NARROW_TO_WIDE.iter().position(|own| *own == name);
+    if rank(left) < rank(right) { right } else { left }
 }
 
 pub(super) fn unknown_function(name: &str) -> Response {
