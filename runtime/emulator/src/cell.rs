@@ -19,6 +19,10 @@ pub(crate) type Cell = Cow<'static, str>;
 
 pub(crate) const NULL: &str = "null";
 
+/// Follows a day on F&O, where a column that holds days is an `Edm.DateTimeOffset`: in the middle of the day, no zone on
+/// either side of Greenwich makes another of it.
+pub(crate) const NOON: &str = "T12:00:00Z";
+
 /// Why a value is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Unfit {
@@ -47,7 +51,8 @@ pub(crate) fn empty(dialect: Dialect, column: &ColumnDefinition) -> Cell {
         }
         ColumnKind::Boolean => Cow::Borrowed("false"),
         ColumnKind::Datetime => Cow::Borrowed("\"1900-01-01T00:00:00Z\""),
-        ColumnKind::Date => Cow::Borrowed("\"1900-01-01\""),
+        // A day is sent as its noon.
+        ColumnKind::Date => Cow::Borrowed("\"1900-01-01T12:00:00Z\""),
         ColumnKind::Guid => Cow::Borrowed("\"00000000-0000-0000-0000-000000000000\""),
         ColumnKind::Choice | ColumnKind::Enum => column
             .options
@@ -137,10 +142,12 @@ pub(crate) fn parse<'j>(dialect: Dialect, column: &ColumnDefinition, json: &'j s
             Cow::Owned(format!("\"{}\"", format_date_time(micros - micros.rem_euclid(1_000_000))))
         }
         ColumnKind::Date => {
-            let text = text("Edm.Date")?;
+            let expected = if dialect == Dialect::Finops { "Edm.DateTimeOffset" } else { "Edm.Date" };
+            let text = text(expected)?;
             let is_date = text.len() == 10 || parse_date_time(&text).is_some();
-            let day = text.get(..10).filter(|_| is_date).and_then(parse_date).ok_or(Unfit::Type("Edm.Date"))?;
-            Cow::Owned(format!("\"{}\"", format_date(day)))
+            let day = text.get(..10).filter(|_| is_date).and_then(parse_date).ok_or(Unfit::Type(expected))?;
+            let noon = if dialect == Dialect::Finops { NOON } else { "" };
+            Cow::Owned(format!("\"{}{noon}\"", format_date(day)))
         }
         ColumnKind::Guid => guid_cell(Uuid::parse_str(&text("Edm.Guid")?).map_err(|_| Unfit::Type("Edm.Guid"))?),
         ColumnKind::Lookup if dialect == Dialect::Dataverse => {
@@ -251,7 +258,13 @@ pub(crate) fn literal(kind: ColumnKind, cell: &str) -> Literal {
         }
         ColumnKind::Boolean => Literal::Boolean(cell == "true"),
         ColumnKind::Datetime => parse_date_time(cell.trim_matches('"')).map_or(Literal::Null, Literal::DateTime),
-        ColumnKind::Date => parse_date(cell.trim_matches('"')).map_or(Literal::Null, Literal::Date),
+        ColumnKind::Date => {
+            let text = cell.trim_matches('"');
+            parse_date(text)
+                .map(Literal::Date)
+                .or_else(|| parse_date_time(text).map(Literal::DateTime))
+                .unwrap_or(Literal::Null)
+        }
         ColumnKind::Text | ColumnKind::Memo | ColumnKind::MultiChoice => Literal::Text(unquoted()),
         ColumnKind::Guid | ColumnKind::Lookup | ColumnKind::Choice | ColumnKind::Enum => {
             if cell.starts_with('"') {

@@ -160,7 +160,9 @@ impl Translation<'_> {
             (Operand::Boolean(value), Kind::Boolean) if is_equality => (value.to_string(), true),
             (Operand::Instant(micros), Kind::Timestamp) => (format_timestamp(*micros), true),
             (Operand::Instant(micros), Kind::Date) if micros.rem_euclid(MICROS_PER_DAY) == 0 => {
-                (format_date(i32::try_from(micros.div_euclid(MICROS_PER_DAY)).ok()?), true)
+                let day = format_date(i32::try_from(micros.div_euclid(MICROS_PER_DAY)).ok()?);
+                // F&O has a day as the moment of its noon.
+                (if self.schema.system == SystemKind::Finops { format!("{day}T12:00:00Z") } else { day }, true)
             }
             (Operand::Guid(id), Kind::Guid | Kind::Lookup) => (id.to_string(), true),
             _ => return None,

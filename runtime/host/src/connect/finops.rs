@@ -57,6 +57,7 @@ fn row_url(schema: &Schema, address: &Address) -> String {
                 let kind = schema.index_of(name).map(|index| schema.column(index).kind);
                 let literal = match (kind, value) {
                     (Some(Kind::Text | Kind::Choice), Value::Null | Value::Absent) => "''".to_owned(),
+                    (Some(Kind::Date), Value::Date(_)) => format!("{}{NOON}", literal(value)),
                     _ => literal(value),
                 };
                 format!("{name}={}", component(&literal))
@@ -116,6 +117,20 @@ pub(super) fn part_of(operation: &WriteOperation) -> Result<Part, Fault> {
     })
 }
 
+/// Follows a day, which is a moment on F&O.
+const NOON: &str = "T12:00:00Z";
+
+/// One cell as F&O takes it.
+fn encode(body: &mut Vec<u8>, kind: Kind, value: &Value) {
+    encode_cell(body, kind, value);
+    if kind == Kind::Date && matches!(value, Value::Date(_) | Value::Timestamp(_)) {
+        // Behind the day is the end of its text.
+        body.pop();
+        body.extend_from_slice(NOON.as_bytes());
+        body.push(b'"');
+    }
+}
+
 /// The key stands in the URL of an update, and in the body of a create.
 fn body_of(operation: &WriteOperation, with_key: bool) -> Result<Vec<u8>, Fault> {
     let (schema, shape) = (&operation.table.schema, &operation.table.shape);
@@ -128,7 +143,7 @@ fn body_of(operation: &WriteOperation, with_key: bool) -> Result<Vec<u8>, Fault>
                 return Err(Fault::new(Code::TableUnknown, format!("{} has no column {name}", schema.set)).column(name));
             };
             body.extend_from_slice(&shape.member(index).name);
-            encode_cell(&mut body, schema.column(index).kind, value);
+            encode(&mut body, schema.column(index).kind, value);
             body.push(b',');
             written.push(index);
         }
@@ -139,7 +154,7 @@ fn body_of(operation: &WriteOperation, with_key: bool) -> Result<Vec<u8>, Fault>
             continue;
         }
         body.extend_from_slice(&shape.member(*index).name);
-        encode_cell(&mut body, schema.column(*index).kind, value);
+        encode(&mut body, schema.column(*index).kind, value);
         body.push(b',');
     }
     if body.last() == Some(&b',') {

@@ -277,6 +277,9 @@ impl System {
         struct Property {
             name: String,
             type_name: String,
+            /// The type within F&O.
+            #[serde(default)]
+            data_type: String,
             #[serde(default)]
             is_key: bool,
             #[serde(default)]
@@ -300,7 +303,8 @@ impl System {
             .iter()
             .map(|property| {
                 let enum_name = property.type_name.strip_prefix(ENUM_NAMESPACE);
-                let kind = enum_name.map_or_else(|| finops_kind(&property.type_name), |_| Kind::Choice);
+                let kind =
+                    enum_name.map_or_else(|| finops_kind(&property.type_name, &property.data_type), |_| Kind::Choice);
                 let mut column = Column::new(&property.name, kind);
                 column.required = property.is_mandatory;
                 column.read_only = !property.allow_edit && !property.allow_edit_on_create;
@@ -363,10 +367,12 @@ const VERSION: &str = "versionnumber";
 
 const ENUM_NAMESPACE: &str = "Microsoft.Dynamics.DataEntities.";
 
-fn finops_kind(type_name: &str) -> Kind {
+/// A day travels as a moment, so that only the type within F&O tells it.
+fn finops_kind(type_name: &str, data_type: &str) -> Kind {
     match type_name {
         "Edm.Int32" | "Edm.Int64" | "Edm.Int16" => Kind::Int64,
         "Edm.Decimal" | "Edm.Double" => Kind::Decimal,
+        "Edm.DateTimeOffset" if data_type == "Date" => Kind::Date,
         "Edm.DateTimeOffset" => Kind::Timestamp,
         "Edm.Date" => Kind::Date,
         "Edm.Guid" => Kind::Guid,

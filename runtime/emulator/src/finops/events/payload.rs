@@ -77,7 +77,7 @@ fn contract_value(column: &ColumnDefinition, cell: &str) -> Value {
 fn micros(column: &ColumnDefinition, cell: &str) -> Option<i64> {
     let text = cell.trim_matches('"');
     match column.kind {
-        ColumnKind::Date => Some(i64::from(parse_date(text)?) * 86_400_000_000),
+        ColumnKind::Date => Some(i64::from(parse_date(text.get(..10)?)?) * 86_400_000_000),
         _ => parse_date_time(text),
     }
 }

@@ -404,8 +404,8 @@ const fn edm_type(kind: ColumnKind) -> &'static str {
         ColumnKind::Decimal | ColumnKind::Money => "Edm.Decimal",
         ColumnKind::Double => "Edm.Double",
         ColumnKind::Boolean => "Edm.Boolean",
-        ColumnKind::Datetime => "Edm.DateTimeOffset",
-        ColumnKind::Date => "Edm.Date",
+        // Which of them are days is told by `DataType` alone.
+        ColumnKind::Datetime | ColumnKind::Date => "Edm.DateTimeOffset",
         ColumnKind::Guid => "Edm.Guid",
         ColumnKind::Text
         | ColumnKind::Memo

@@ -18,7 +18,7 @@ pub(super) fn text_of<'c>(column: &ColumnDefinition, cell: &'c str) -> Cow<'c, s
             let text = cell.trim_matches('"').trim_end_matches('Z').replacen('T', " ", 1);
             Cow::Owned(text)
         }
-        ColumnKind::Date => Cow::Owned(format!("{} 00:00:00", cell.trim_matches('"'))),
+        ColumnKind::Date => Cow::Owned(format!("{} 00:00:00", cell.get(1..11).unwrap_or_default())),
         ColumnKind::Guid => Cow::Owned(format!("{{{}}}", cell.trim_matches('"').to_uppercase())),
         _ => cell::text_of(cell).unwrap_or(Cow::Borrowed(cell)),
     }
