@@ -62,6 +62,7 @@ fn install(
         targets: Vec::new(),
         writable: (0..writable).collect(),
         parameters,
+        limits: None,
     };
     Ok(sandbox.install(&plugin, spec)?)
 }

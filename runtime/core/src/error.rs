@@ -76,6 +76,8 @@ codes! {
     Unavailable = 2002, Transient, "the target did not answer or reported a server error", "wait: it is tried again; if this lasts, see whether the target runs and can be reached";
     TimedOut = 2003, Transient, "the target did not answer in time", "wait: the outcome is looked up before anything is sent again";
     BudgetSpent = 2004, Transient, "the transaction's time budget is spent", "wait: it is tried again with a new budget; if this lasts, split the transaction at the source";
+    HostOverloaded = 2005, Transient, "the machine kept a plugin from running", "wait: it is tried again; if this lasts, give the host more cores or fewer links";
+    TenantLimitReached = 2006, Transient, "the tenant's plugins hold all that the tenant may have", "wait: it is tried again; if this lasts, raise the limits of the tenant";
     Unauthorized = 3001, Misconfigured, "the target refused our credentials", "renew the secret or give the application user its role";
     TableUnknown = 3002, Misconfigured, "a table or column is unknown to the system", "correct the name in the map, or refresh the tables";
     MapInvalid = 3003, Misconfigured, "the table map is not valid", "run `dualwright map check` and correct what it names";

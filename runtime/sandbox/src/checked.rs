@@ -4,6 +4,10 @@
 //! what is wrong with it, never the value. A text that is longer than its column is not a violation but a fault of its
 //! row: the plugin may have been given it like that.
 
+pub(crate) mod answers;
+#[cfg(test)]
+mod fuzz;
+
 use std::sync::Arc;
 
 use dualwright_core::{Column, Fault, Kind, Value, error::Code};

@@ -2,27 +2,24 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
-use dualwright_core::{Fault, error::Code};
 use wasmtime::component::{Instance, InstancePre};
-use wasmtime::{CallHook, Store, Trap, UpdateDeadline, WasmBacktrace};
+use wasmtime::{AsContext, CallHook, Store, Trap, UpdateDeadline, WasmBacktrace};
 
 use crate::bindings::log;
 use crate::checked::printable;
-use crate::limits::{Limits, Refused, TenantMemory};
-use crate::sandbox::{SandboxSettings, TICK, Ticker};
+use crate::clocks::Clocks;
+use crate::fault::{CallFault, FaultKind};
+use crate::limits::{Limits, Refused, StoreLimiter};
+use crate::sandbox::Shared;
+use crate::tenant::{InstancePlace, Tenant};
 use crate::timing::{Phase, Stopwatch};
+use crate::watch::{Allowance, Ending, Look, Watch};
 
-/// Lines per call and bytes of each, as `wit/log` promises.
-const LOG_LINES_MAX: u32 = 64;
-const LOG_LINE_BYTES_MAX: usize = 1024;
-/// Log of one instance, so of one transaction.
-const LOG_BYTES_MAX: usize = 64 * 1024;
-/// Handles that a guest can hold; ours needs none.
-const HANDLES_MAX: usize = 1_000;
-/// A guest whose thread ran less than this part of the wall time was starved by others.
-const STARVED_BELOW: f64 = 0.6;
+/// Enough for any guest, and each call begins with as much again.
+const FUEL: u64 = u64::MAX;
 
 /// Who is called, for messages and the log.
 #[derive(Debug, Clone)]
@@ -35,72 +32,29 @@ pub(crate) struct Label {
 
 /// What a store holds.
 pub(crate) struct GuestState {
-    pub limits: Limits,
+    pub limiter: StoreLimiter,
     pub stopwatch: Stopwatch,
+    limits: Limits,
     label: Label,
-    deadline: Deadline,
-    transfer_bytes_max: usize,
+    watch: Watch,
+    clocks: Clocks,
     log_lines: u32,
     log_bytes: usize,
     log_dropped: u32,
-}
-
-/// When a call ends, in ticks of the epoch. The way there has two halves: at the first one it is noted how much the
-/// thread has run, at the second one a guest that was starved gets one more half.
-#[derive(Debug, Default)]
-struct Deadline {
-    half_ticks: u64,
-    /// Whether the limit is the plugin's own or what the transaction has left; nobody extends the latter.
-    from_budget: bool,
-    limit: Duration,
-    fair: bool,
-    stage: Stage,
-}
-
-#[derive(Debug, Default)]
-enum Stage {
-    #[default]
-    FirstHalf,
-    SecondHalf(Option<(Instant, Duration)>),
-    Extended,
-}
-
-impl Deadline {
-    fn reached(&mut self) -> UpdateDeadline {
-        match self.stage {
-            Stage::FirstHalf => {
-                let ran = if self.fair { thread_cpu_time() } else { None };
-                self.stage = Stage::SecondHalf(ran.map(|ran| (Instant::now(), ran)));
-                UpdateDeadline::Continue(self.half_ticks)
-            }
-            Stage::SecondHalf(Some((since, ran_before))) if !self.from_budget && starved(since, ran_before) => {
-                tracing::warn!("the host is overloaded: a plugin at its hard limit gets half of it again");
-                self.stage = Stage::Extended;
-                UpdateDeadline::Continue(self.half_ticks)
-            }
-            Stage::SecondHalf(_) | Stage::Extended => UpdateDeadline::Interrupt,
-        }
-    }
-}
-
-fn starved(since: Instant, ran_before: Duration) -> bool {
-    thread_cpu_time()
-        .is_some_and(|ran| ran.saturating_sub(ran_before).as_secs_f64() < STARVED_BELOW * since.elapsed().as_secs_f64())
-}
-
-/// How long this thread has run, where the system says so. Slow, so only asked at a deadline.
-fn thread_cpu_time() -> Option<Duration> {
-    let schedule = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    Some(Duration::from_nanos(schedule.split_whitespace().next()?.parse().ok()?))
+    /// Where the guest was when it went past its goal.
+    slow_in: Option<String>,
+    /// Held as long as the store lives.
+    _place: InstancePlace,
 }
 
 impl log::Host for GuestState {
     fn log(&mut self, level: log::Level, message: String) {
-        if LOG_LINES_MAX <= self.log_lines || LOG_BYTES_MAX <= self.log_bytes {
+        let bytes_left = self.limits.log_bytes_max.saturating_sub(self.log_bytes);
+        if self.limits.log_lines_max <= self.log_lines || bytes_left == 0 {
             self.log_dropped += 1;
             return;
         }
-        let line = printable(&message, LOG_LINE_BYTES_MAX);
+        let line = printable(&message, self.limits.log_line_bytes_max.min(bytes_left));
         self.log_lines += 1;
         self.log_bytes += line.len();
         let (plugin, transaction) = (&*self.label.plugin, &*self.label.transaction);
@@ -119,63 +73,102 @@ pub(crate) struct Guest {
     pub instance: Instance,
 }
 
-/// How long a guest may run now.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Allowance {
-    pub time: Duration,
-    /// It is what the transaction has left, less than the plugin's own limit.
-    pub from_budget: bool,
+/// Where an instance is made: whose it is, and what it may use.
+#[derive(Clone, Copy)]
+pub(crate) struct Ground<'a> {
+    pub shared: &'a Shared,
+    pub tenant: &'a Arc<Tenant>,
+    pub limits: &'a Limits,
+    /// Set when nobody waits for the answer any more.
+    pub cancelled: &'a Arc<AtomicBool>,
 }
 
 impl Guest {
     /// A fresh store and instance. Start functions run here, under the same limits.
     pub fn new(
         code: &InstancePre<GuestState>,
-        settings: &SandboxSettings,
-        tenant: &Arc<TenantMemory>,
+        ground: Ground<'_>,
         label: Label,
         allowance: Allowance,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, CallFault> {
+        let limits = ground.limits;
+        let Some(place) = ground.tenant.take_instance() else {
+            let message = format!(
+                "{} got no instance: the tenant has {} of them at work, which is as many as it may have",
+                label.plugin, ground.tenant.limits.instances_max
+            );
+            return Err(FaultKind::TenantInstances.fault(message));
+        };
+        let clocks = &ground.shared.clocks;
         let state = GuestState {
-            limits: Limits::new(tenant.clone(), settings.memory_bytes_max),
+            limiter: StoreLimiter::new(ground.tenant.clone(), *limits),
             stopwatch: Stopwatch::start(),
+            limits: *limits,
             label,
-            deadline: Deadline { fair: settings.ticker == Ticker::Thread, ..Deadline::default() },
-            transfer_bytes_max: settings.transfer_bytes_max,
+            watch: Watch::new(clocks.clone(), limits, ground.cancelled.clone()),
+            clocks: clocks.clone(),
             log_lines: 0,
             log_bytes: 0,
             log_dropped: 0,
+            slow_in: None,
+            _place: place,
         };
         let mut store = Store::new(code.engine(), state);
-        store.limiter(|state| &mut state.limits);
-        store.set_hostcall_fuel(settings.transfer_bytes_max);
-        store.set_max_component_handles(HANDLES_MAX);
-        store.epoch_deadline_callback(|mut store| Ok(store.data_mut().deadline.reached()));
+        store.limiter(|state| &mut state.limiter);
+        store.set_hostcall_fuel(limits.transfer_out_bytes_max);
+        store.set_max_component_handles(limits.handles_max);
+        if ground.shared.settings.fuel {
+            store.set_fuel(FUEL).expect("the engine was made with fuel");
+        }
+        store.epoch_deadline_callback(|mut store| {
+            let look = store.data_mut().watch.look();
+            if look == Look::OverGoal {
+                let frames = frames_of(&WasmBacktrace::force_capture(store.as_context()));
+                store.data_mut().slow_in.get_or_insert(frames);
+            }
+            Ok(match look {
+                Look::GoesOn | Look::OverGoal => UpdateDeadline::Continue(1),
+                Look::Ends => UpdateDeadline::Interrupt,
+            })
+        });
         store.call_hook(|mut store, hook| {
-            store.data_mut().stopwatch.enter(match hook {
+            let state = store.data_mut();
+            state.stopwatch.enter(match hook {
                 CallHook::CallingWasm | CallHook::ReturningFromHost => Phase::Guest,
                 CallHook::ReturningFromWasm => Phase::Marshalling,
                 CallHook::CallingHost => Phase::HostCall,
             });
+            match hook {
+                CallHook::CallingHost => state.watch.host_call_begins(),
+                CallHook::ReturningFromHost => {
+                    if state.watch.host_call_ends().is_err() {
+                        return Err(Trap::Interrupt.into());
+                    }
+                }
+                CallHook::CallingWasm | CallHook::ReturningFromWasm => {}
+            }
             Ok(())
         });
-        arm(&mut store, allowance);
-        match guarded(|| code.instantiate(&mut store)) {
+        let goal_left = limits.goal;
+        let made = run(&mut store, allowance, goal_left, |store| code.instantiate(store));
+        match made {
             Ok(instance) => Ok(Self { store, instance }),
             Err(failure) => Err(failure.fault(store.data())),
         }
     }
 
-    /// Runs one export. The deadline is armed here, when everything else is ready.
+    /// Runs one export. The deadline is armed here, when everything else is ready. `goal_left` is what the plugin may
+    /// still take before it is reported as slow.
     pub fn enter<R>(
         &mut self,
         allowance: Allowance,
+        goal_left: Duration,
         call: impl FnOnce(&mut Store<GuestState>) -> wasmtime::Result<R>,
-    ) -> Result<R, Fault> {
+    ) -> Result<R, CallFault> {
         let state = self.store.data_mut();
         state.log_lines = 0;
-        arm(&mut self.store, allowance);
-        let result = guarded(|| call(&mut self.store));
+        state.limiter.begin();
+        let result = run(&mut self.store, allowance, goal_left, call);
         let state = self.store.data_mut();
         if 0 < state.log_dropped {
             let (plugin, dropped) = (&*state.label.plugin, state.log_dropped);
@@ -184,18 +177,49 @@ impl Guest {
         }
         result.map_err(|failure| failure.fault(state))
     }
+
+    /// Gets an instance of an earlier transaction ready for another one.
+    pub fn begin_transaction(&mut self, transaction: Arc<str>, cancelled: &Arc<AtomicBool>) {
+        let state = self.store.data_mut();
+        state.label.transaction = transaction;
+        state.watch = Watch::new(state.clocks.clone(), &state.limits, cancelled.clone());
+        state.log_bytes = 0;
+        state.slow_in = None;
+    }
+
+    /// Instructions that were executed since this was last asked, where the engine counts them.
+    pub fn take_fuel(&mut self) -> Option<u64> {
+        let left = self.store.get_fuel().ok()?;
+        self.store.set_fuel(FUEL).ok()?;
+        Some(FUEL - left)
+    }
+
+    /// Where the guest was when it went past its goal.
+    pub fn take_slow_in(&mut self) -> Option<String> {
+        self.store.data_mut().slow_in.take()
+    }
 }
 
-fn arm(store: &mut Store<GuestState>, allowance: Allowance) {
-    // Rounded up and one more, because the tick that is under way may end at once.
-    let ticks = allowance.time.as_nanos().div_ceil(TICK.as_nanos()) as u64 + 1;
-    let deadline = &mut store.data_mut().deadline;
-    deadline.half_ticks = ticks.div_ceil(2);
-    deadline.from_budget = allowance.from_budget;
-    deadline.limit = allowance.time;
-    deadline.stage = Stage::FirstHalf;
-    let first = deadline.half_ticks;
-    store.set_epoch_deadline(first);
+fn run<R>(
+    store: &mut Store<GuestState>,
+    allowance: Allowance,
+    goal_left: Duration,
+    call: impl FnOnce(&mut Store<GuestState>) -> wasmtime::Result<R>,
+) -> Result<R, Failure> {
+    // Looked at with every tick. The one that is under way may end at once; what it ends then is a fraction.
+    store.set_epoch_deadline(1);
+    let state = store.data_mut();
+    state.watch.begin(allowance, goal_left);
+    let inside = state.clocks.enter();
+    let result = match catch_unwind(AssertUnwindSafe(|| call(&mut *store))) {
+        Ok(result) => result.map_err(Failure::Guest),
+        Err(_) => Err(Failure::Panic),
+    };
+    drop(inside);
+    let state = store.data_mut();
+    let starved = state.watch.starved();
+    state.stopwatch.forgive(starved);
+    result
 }
 
 enum Failure {
@@ -204,47 +228,38 @@ enum Failure {
     Panic,
 }
 
-fn guarded<R>(call: impl FnOnce() -> wasmtime::Result<R>) -> Result<R, Failure> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(result) => result.map_err(Failure::Guest),
-        Err(_) => Err(Failure::Panic),
-    }
-}
-
 impl Failure {
-    /// Sorts what went wrong: the one place where an error of the engine gets its code.
-    fn fault(self, state: &GuestState) -> Fault {
+    /// Sorts what went wrong: the one place where an error of the engine gets its kind.
+    fn fault(self, state: &GuestState) -> CallFault {
         let plugin = &state.label.plugin;
         let error = match self {
             Self::Guest(error) => error,
-            Self::Panic => return Fault::new(Code::Internal, format!("the engine panicked while {plugin} ran")),
+            Self::Panic => return FaultKind::Internal.fault(format!("the engine panicked while {plugin} ran")),
         };
         if error.is::<wasmtime::PoolConcurrencyLimitError>() {
-            return Fault::new(Code::Internal, format!("no instance is free for {plugin}: {error}"));
+            return FaultKind::Internal.fault(format!("no instance is free for {plugin}: {error}"));
         }
         let trap = error.downcast_ref::<Trap>().copied();
-        if trap == Some(Trap::Interrupt) {
-            let limit = state.deadline.limit.as_millis();
-            return if state.deadline.from_budget {
-                let message = format!("{plugin} was ended: the transaction had {limit} ms left for it");
-                Fault::new(Code::BudgetSpent, message)
-            } else {
-                Fault::new(Code::PluginTimedOut, format!("{plugin} ran past its limit of {limit} ms{}", frames(&error)))
-            };
+        if let (Some(Trap::Interrupt), Some(ending)) = (trap, state.watch.ended()) {
+            return ended(ending, plugin, &frames(&error));
         }
         let mib = |bytes: usize| bytes.div_ceil(1024 * 1024);
-        match state.limits.refused() {
+        match state.limiter.refused() {
             Some(Refused::Memory { bytes_max }) => {
-                let message = format!("{plugin} needed more than the {} MiB it may have", mib(bytes_max));
-                return Fault::new(Code::PluginOverMemory, message);
+                let whose = if bytes_max < state.limits.memory_bytes_max { "its tenant" } else { "it" };
+                let message = format!("{plugin} needed more than the {} MiB that {whose} may have", mib(bytes_max));
+                return FaultKind::Memory.fault(message);
             }
             Some(Refused::TenantMemory { bytes_max }) => {
-                let message =
-                    format!("{plugin} needed more memory than the {} MiB of its tenant leave", mib(bytes_max));
-                return Fault::new(Code::PluginOverMemory, message);
+                let message = format!(
+                    "{plugin} found no memory: its tenant's other instances hold too much of its {} MiB",
+                    mib(bytes_max)
+                );
+                return FaultKind::TenantMemory.fault(message);
             }
-            Some(Refused::Table) => {
-                return Fault::new(Code::PluginOverMemory, format!("{plugin} needed larger tables than it may have"));
+            Some(Refused::Table { elements_max }) => {
+                let message = format!("{plugin} needed larger tables than the {elements_max} elements it may have");
+                return FaultKind::Tables.fault(message);
             }
             None => {}
         }
@@ -254,30 +269,51 @@ impl Failure {
                     Trap::StackOverflow | Trap::MemoryOutOfBounds => " (too deep a recursion ends like this as well)",
                     _ => "",
                 };
-                Fault::new(Code::PluginTrapped, format!("{plugin} trapped: {trap}{hint}{}", frames(&error)))
+                FaultKind::Trap.fault(format!("{plugin} trapped: {trap}{hint}{}", frames(&error)))
             }
             // Neither a trap nor a limit: what the guest returned could not be read.
             None => {
                 let cause = error.root_cause().to_string();
-                let what = match cause.contains("fuel allocated for hostcalls") {
-                    true => format!("more than {} MiB at once", mib(state.transfer_bytes_max)),
-                    false => printable(&cause, 300),
-                };
-                Fault::new(Code::PluginBadOutput, format!("{plugin} gave an invalid answer: {what}"))
+                if cause.contains("fuel allocated for hostcalls") {
+                    let most = mib(state.limits.transfer_out_bytes_max);
+                    let message = format!("{plugin} gave an invalid answer: more than {most} MiB at once");
+                    return FaultKind::Transfer.fault(message);
+                }
+                if let Some((_, what)) = cause.split_once("resource limit exceeded: ") {
+                    let message = format!("{plugin} is made of more parts than it may have: {}", printable(what, 200));
+                    return FaultKind::Parts.fault(message);
+                }
+                FaultKind::Answer.fault(format!("{plugin} gave an invalid answer: {}", printable(&cause, 300)))
             }
         }
     }
 }
 
+/// The fault of a call that was ended.
+fn ended(ending: Ending, plugin: &str, frames: &str) -> CallFault {
+    match ending {
+        Ending::OwnTime { limit } => FaultKind::OwnTime
+            .fault(format!("{plugin} ran past its limit of {} ms of its own time{frames}", limit.as_millis())),
+        Ending::WallTime { limit, own } => FaultKind::WallTime.fault(format!(
+            "{plugin} was ended after {} ms, of which its thread could run for {} ms only: the machine is overloaded",
+            limit.as_millis(),
+            own.as_millis()
+        )),
+        Ending::Budget { left } => FaultKind::Budget
+            .fault(format!("{plugin} was ended: the transaction had {} ms left for it", left.as_millis())),
+        Ending::HostCall { limit } => FaultKind::HostCall
+            .fault(format!("{plugin} was ended: one of its host calls took longer than {} ms", limit.as_millis())),
+        Ending::Cancelled => FaultKind::Cancelled.fault(format!("{plugin} was ended: nobody waits for it any more")),
+    }
+}
+
 /// The innermost guest functions, so that an author knows where to look.
 fn frames(error: &wasmtime::Error) -> String {
-    let names: Vec<String> = error
-        .downcast_ref::<WasmBacktrace>()
-        .into_iter()
-        .flat_map(WasmBacktrace::frames)
-        .filter_map(|frame| frame.func_name())
-        .take(4)
-        .map(|name| printable(name, 100))
-        .collect();
-    if names.is_empty() { String::new() } else { format!(", in {}", names.join(" < ")) }
+    let names = error.downcast_ref::<WasmBacktrace>().map(frames_of).unwrap_or_default();
+    if names.is_empty() { names } else { format!(", in {names}") }
+}
+
+fn frames_of(backtrace: &WasmBacktrace) -> String {
+    let names = backtrace.frames().iter().filter_map(|frame| frame.func_name());
+    names.take(4).map(|name| printable(name, 100)).collect::<Vec<_>>().join(" < ")
 }

@@ -1,6 +1,7 @@
 //! A plugin with what it was granted: columns, writable columns, parameters.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use dualwright_core::{Column, Fault, Kind, Schema, SystemKind, error::Code};
@@ -9,11 +10,15 @@ use crate::batch::scale;
 use crate::bindings::{post, pre, table_map, table_map_back, transform, transform_back, wit};
 use crate::checked::Grant;
 use crate::description::Access;
-use crate::guest::{Allowance, Guest, Label};
-use crate::limits::TenantMemory;
+use crate::fault::{CallFault, FaultKind};
+use crate::guest::{Ground, Guest, Label};
+use crate::limits::Limits;
 use crate::parameters::{Lent, Setting, resolve};
 use crate::plugin::{ExtensionPoint, Plugin, listed, refusal};
 use crate::sandbox::Sandbox;
+use crate::tenant::Tenant;
+use crate::warm::{History, Live, Shelf};
+use crate::watch::Allowance;
 
 /// A column's number crosses as u16.
 const COLUMNS_MAX: usize = u16::MAX as usize;
@@ -34,6 +39,8 @@ pub struct InstallationSpec {
     pub writable: Vec<usize>,
     /// A table of names and values.
     pub parameters: serde_json::Value,
+    /// What it may use; `None` for the limits of the sandbox.
+    pub limits: Option<Limits>,
 }
 
 /// A plugin in its place, accepted by itself and by the host.
@@ -41,6 +48,7 @@ pub struct InstallationSpec {
 pub struct Installation {
     pub plugin: Arc<Plugin>,
     pub spec: InstallationSpec,
+    pub limits: Limits,
     /// Tells installations of one sandbox apart.
     pub(crate) id: u64,
     /// `plugin text-cleanup 1.0.0 (map customers, transform NAME)`
@@ -48,6 +56,7 @@ pub struct Installation {
     settings: Vec<Setting>,
     source_writable: Vec<bool>,
     targets_writable: Vec<Vec<bool>>,
+    pub(crate) shelf: Arc<Shelf>,
 }
 
 /// The functions of an instance that is configured for one place.
@@ -80,10 +89,23 @@ impl Installation {
         }
         let writable = |column: &Column| !column.read_only;
         let targets_writable = spec.targets.iter().map(|t| t.columns().iter().map(writable).collect()).collect();
-        let installation =
-            Self { plugin: plugin.clone(), spec, id, label, settings, source_writable, targets_writable };
+        let limits = spec.limits.unwrap_or(sandbox.settings().limits);
+        let installation = Self {
+            plugin: plugin.clone(),
+            limits,
+            spec,
+            id,
+            label,
+            settings,
+            source_writable,
+            targets_writable,
+            shelf: Arc::new(Shelf::new(limits)),
+        };
         let tenant = sandbox.tenant(&installation.spec.tenant);
-        installation.instantiate(sandbox, &tenant, "start-up".into(), sandbox.hard_limit())?;
+        let allowance = outside_transactions(&installation.limits);
+        installation
+            .instantiate(sandbox, &tenant, &Arc::default(), "start-up".into(), allowance)
+            .map_err(CallFault::into_fault)?;
         Ok(installation)
     }
 
@@ -91,19 +113,21 @@ impl Installation {
     pub(crate) fn instantiate(
         &self,
         sandbox: &Sandbox,
-        tenant: &Arc<TenantMemory>,
+        tenant: &Arc<Tenant>,
+        cancelled: &Arc<AtomicBool>,
         transaction: Arc<str>,
         allowance: Allowance,
-    ) -> Result<(Guest, Functions), Fault> {
+    ) -> Result<Live, CallFault> {
         let started = Instant::now();
         let label = Label { plugin: self.label.clone(), transaction };
-        let mut guest = Guest::new(&self.plugin.code, &sandbox.shared().settings, tenant, label, allowance)?;
+        let ground = Ground { shared: sandbox.shared(), tenant, limits: &self.limits, cancelled };
+        let mut guest = Guest::new(&self.plugin.code, ground, label, allowance)?;
         let functions = self.functions(&mut guest)?;
         let lent = Lent::new(&self.settings);
         let settings = lent.lend();
         let source = LentSchema::new(&self.spec.source);
         let targets: Vec<LentSchema<'_>> = self.spec.targets.iter().map(|target| LentSchema::new(target)).collect();
-        let configured = guest.enter(allowance, |store| {
+        let configured = guest.enter(allowance, self.limits.goal, |store| {
             let input = source.lend(&self.source_writable);
             match &functions {
                 Functions::Transform(guest, _) => guest.call_configure(store, input.schema(), &settings),
@@ -119,13 +143,16 @@ impl Installation {
         })?;
         configured.map_err(|refusals| {
             let problems: Vec<String> = refusals.iter().map(refusal).collect();
-            Fault::new(Code::PluginRefused, format!("{} refuses: {}", self.label, listed(&problems, "; ")))
+            FaultKind::Refused.fault(format!("{} refuses: {}", self.label, listed(&problems, "; ")))
         })?;
-        self.plugin.record.instance(self.spec.point, started.elapsed());
-        Ok((guest, functions))
+        let fuel = guest.take_fuel();
+        self.plugin.record.instance(self.spec.point, started.elapsed(), fuel);
+        let memory_bytes_first = guest.store.data().limiter.memory_bytes();
+        let history = History { made: sandbox.shared().clocks.now(), transactions: 0, memory_bytes_first };
+        Ok(Live { guest, functions, history })
     }
 
-    fn functions(&self, guest: &mut Guest) -> Result<Functions, Fault> {
+    fn functions(&self, guest: &mut Guest) -> Result<Functions, CallFault> {
         let exports = &self.plugin.exports;
         let (store, instance) = (&mut guest.store, &guest.instance);
         let mut load = || -> wasmtime::Result<Option<Functions>> {
@@ -150,10 +177,9 @@ impl Installation {
                 },
             })
         };
-        let functions =
-            load().map_err(|error| Fault::new(Code::PluginInvalid, format!("{}: {error:#}", self.label)))?;
+        let functions = load().map_err(|error| FaultKind::Invalid.fault(format!("{}: {error:#}", self.label)))?;
         functions.ok_or_else(|| {
-            Fault::new(Code::PluginInvalid, format!("{} does not export {}", self.label, self.spec.point.name()))
+            FaultKind::Invalid.fault(format!("{} does not export {}", self.label, self.spec.point.name()))
         })
     }
 
@@ -161,10 +187,19 @@ impl Installation {
         Grant { columns: self.spec.source.columns(), writable: &self.source_writable }
     }
 
+    pub(crate) fn target_grants(&self) -> Vec<Grant<'_>> {
+        (0..self.spec.targets.len()).filter_map(|target| self.target_grant(target)).collect()
+    }
+
     pub(crate) fn target_grant(&self, target: usize) -> Option<Grant<'_>> {
         let columns = self.spec.targets.get(target)?.columns();
         Some(Grant { columns, writable: &self.targets_writable[target] })
     }
+}
+
+/// For calls that belong to no transaction, whose budget could end them.
+pub(crate) fn outside_transactions(limits: &Limits) -> Allowance {
+    Allowance { own: limits.hard_limit, wall: limits.wall_limit, budget: std::time::Duration::MAX }
 }
 
 /// All that is wrong with a specification, apart from its parameters.

@@ -12,7 +12,9 @@ use crate::bindings::{declare, describe, post, pre, table_map, table_map_back, t
 use crate::checked::printable;
 use crate::compiled::hex;
 use crate::description::Description;
-use crate::guest::{Guest, GuestState, Label};
+use crate::fault::CallFault;
+use crate::guest::{Ground, Guest, GuestState, Label};
+use crate::installation::outside_transactions;
 use crate::parameters;
 use crate::sandbox::Sandbox;
 use crate::timing::Record;
@@ -139,13 +141,18 @@ impl Plugin {
         let label = Label { plugin: format!("plugin {name}").into(), transaction: "admission".into() };
         // Admission belongs to no tenant; the empty name cannot be one.
         let tenant = sandbox.tenant("");
-        let mut guest = Guest::new(&code, &shared.settings, &tenant, label, sandbox.hard_limit())?;
+        let limits = &shared.settings.limits;
+        let allowance = outside_transactions(limits);
+        let cancelled = Arc::default();
+        let ground = Ground { shared, tenant: &tenant, limits, cancelled: &cancelled };
+        let mut guest = Guest::new(&code, ground, label, allowance).map_err(CallFault::into_fault)?;
         exports.check_types(&mut guest).map_err(|error| {
             invalid(format!("an export does not have the published type: {}", printable(&format!("{error:#}"), 500)))
         })?;
         let instance = guest.instance;
         let given = guest
-            .enter(sandbox.hard_limit(), |store| exports.describe.load(&mut *store, &instance)?.call_describe(store))?;
+            .enter(allowance, limits.goal, |store| exports.describe.load(&mut *store, &instance)?.call_describe(store));
+        let given = given.map_err(CallFault::into_fault)?;
         let description = Description::checked(given)
             .map_err(|problems| invalid(format!("its description is not valid: {}", listed(&problems, "; "))))?;
         let record = sandbox.record(name, &description.version, &digest);
@@ -172,11 +179,16 @@ impl Plugin {
         let settings = parameters::resolve(&self.description, given, None).map_err(refused)?;
         let lent = parameters::Lent::new(&settings);
         let label = Label { plugin: plugin.clone(), transaction: "declaration".into() };
-        let limit = sandbox.hard_limit();
-        let mut guest = Guest::new(&self.code, &sandbox.shared().settings, &sandbox.tenant(""), label, limit)?;
+        let limits = &sandbox.settings().limits;
+        let allowance = outside_transactions(limits);
+        let (tenant, cancelled) = (sandbox.tenant(""), Arc::default());
+        let ground = Ground { shared: sandbox.shared(), tenant: &tenant, limits, cancelled: &cancelled };
+        let mut guest = Guest::new(&self.code, ground, label, allowance).map_err(CallFault::into_fault)?;
         let instance = guest.instance;
-        let declared =
-            guest.enter(limit, |store| declare.load(&mut *store, &instance)?.call_declare(store, &lent.lend()))?;
+        let declared = guest.enter(allowance, limits.goal, |store| {
+            declare.load(&mut *store, &instance)?.call_declare(store, &lent.lend())
+        });
+        let declared = declared.map_err(CallFault::into_fault)?;
         let declared = declared.map_err(|refusals| refused(refusals.iter().map(refusal).collect()))?;
         let mut problems = Vec::new();
         let maps = declared.into_iter().map(|map| mapping(map, &mut problems)).collect();

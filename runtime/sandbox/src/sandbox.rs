@@ -14,24 +14,25 @@ use wasmtime::{
 };
 
 use crate::bindings::log;
+use crate::clocks::Clocks;
 use crate::compiled::CompiledCode;
-use crate::guest::{Allowance, GuestState};
+use crate::guest::GuestState;
 use crate::installation::{Installation, InstallationSpec};
-use crate::limits::{TABLE_ELEMENTS_MAX, TenantMemory};
+use crate::limits::{Limits, MEMORIES_HIGHEST, TABLE_ELEMENTS_HIGHEST, TABLES_HIGHEST};
 use crate::plugin::Plugin;
+use crate::queued::QueuedSession;
 use crate::session::{CallContext, Session};
+use crate::tenant::{Tenant, TenantLimits, TenantUse};
 use crate::timing::{PluginTiming, Record};
+use crate::workers::Workers;
 
 /// How often the epoch advances, so how exactly a limit is kept.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
 
-/// Address space of one memory in the pool. What a guest may really use is `memory_bytes_max`.
-const MEMORY_SLOT_BYTES: usize = 256 * 1024 * 1024;
 /// Touched memory that a slot keeps for its next instance, so that most of them fault no pages in.
 const MEMORY_KEPT_BYTES: usize = 512 * 1024;
-/// Core instances per component in the pool: the guest and two that wire its imports.
-const CORE_INSTANCES_PER_GUEST: u32 = 3;
-const WASM_STACK_BYTES: usize = 512 * 1024;
+/// Core instances per component in the pool. They are counted only, so nothing is reserved for them.
+const CORE_INSTANCES_PER_GUEST: u32 = 16;
 
 /// What advances the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,20 +45,20 @@ pub enum Ticker {
 
 #[derive(Debug, Clone)]
 pub struct SandboxSettings {
-    /// Guest time and its host calls, per plugin and transaction; above it a plugin is reported as slow.
-    pub goal: Duration,
+    /// For installations that bring no limits of their own, and for calls before there is one.
+    pub limits: Limits,
+    /// For each tenant.
+    pub tenant: TenantLimits,
     /// What a whole transaction may take: the time of a plugin is reported as a share of it.
     pub budget: Duration,
-    /// Ends a call.
-    pub hard_limit: Duration,
-    /// All memories of an instance together.
-    pub memory_bytes_max: usize,
-    /// All live instances of a tenant together.
-    pub tenant_memory_bytes_max: usize,
-    /// What a guest may return, or give to a host function, at once.
-    pub transfer_bytes_max: usize,
-    /// What a guest is given at once.
-    pub slice_bytes_max: usize,
+    /// Threads that guests run on.
+    pub threads: usize,
+    /// The stack of a guest's WebAssembly, which is beside the one that it keeps in its own memory.
+    pub stack_bytes: usize,
+    /// Counts instructions: the same ones for the same code and input, on any machine. Slows guests down.
+    pub fuel: bool,
+    /// Address space of one memory, so the most that the limits of an installation can give it.
+    pub memory_bytes_highest: usize,
     /// Where compiled code is kept; `None` compiles anew in every process.
     pub cache: Option<PathBuf>,
     pub ticker: Ticker,
@@ -68,13 +69,13 @@ pub struct SandboxSettings {
 impl Default for SandboxSettings {
     fn default() -> Self {
         Self {
-            goal: Duration::from_millis(500),
+            limits: Limits::default(),
+            tenant: TenantLimits::default(),
             budget: Duration::from_secs(120),
-            hard_limit: Duration::from_secs(2),
-            memory_bytes_max: 64 * 1024 * 1024,
-            tenant_memory_bytes_max: 512 * 1024 * 1024,
-            transfer_bytes_max: 8 * 1024 * 1024,
-            slice_bytes_max: 4 * 1024 * 1024,
+            threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+            stack_bytes: 512 << 10,
+            fuel: false,
+            memory_bytes_highest: 256 << 20,
             cache: None,
             ticker: Ticker::Thread,
             instances_max: 256,
@@ -93,7 +94,9 @@ pub(crate) struct Shared {
     pub linker: Linker<GuestState>,
     pub settings: SandboxSettings,
     pub cache: Option<CompiledCode>,
-    tenants: Mutex<HashMap<String, Arc<TenantMemory>>>,
+    pub clocks: Clocks,
+    pub workers: Workers,
+    tenants: Mutex<HashMap<String, Arc<Tenant>>>,
     records: Mutex<Vec<Arc<Record>>>,
     installations: AtomicU64,
 }
@@ -116,11 +119,17 @@ impl Sandbox {
         if settings.ticker == Ticker::Thread {
             start_ticker(&engine)?;
         }
+        let clocks = match settings.ticker {
+            Ticker::Thread => Clocks::System,
+            Ticker::Manual => Clocks::manual(),
+        };
         let shared = Shared {
             engine,
             linker,
+            workers: Workers::new(settings.threads, clocks.clone()),
             settings,
             cache,
+            clocks,
             tenants: Mutex::default(),
             records: Mutex::default(),
             installations: AtomicU64::new(0),
@@ -142,6 +151,7 @@ impl Sandbox {
     /// Checks columns and parameters and lets the plugin judge them, so that a refusal surfaces before any transaction.
     pub fn install(&self, plugin: &Arc<Plugin>, spec: InstallationSpec) -> Result<Arc<Installation>, Fault> {
         let id = self.shared.installations.fetch_add(1, Ordering::Relaxed);
+        self.shared.workers.know(&spec.tenant, &self.shared.settings.tenant);
         Installation::new(self, plugin, spec, id).map(Arc::new)
     }
 
@@ -150,10 +160,30 @@ impl Sandbox {
         plugin.declared_maps(self, parameters)
     }
 
-    /// Calls for one transaction of one tenant.
+    /// Calls for one transaction of one tenant, on the thread of whoever makes them.
     #[must_use]
     pub fn session(&self, tenant: &str, context: CallContext) -> Session {
         Session::new(self.clone(), self.tenant(tenant), context)
+    }
+
+    /// Calls for one transaction of one tenant, in the tenant's turns on the sandbox's own threads.
+    #[must_use]
+    pub fn queued_session(&self, tenant: &Arc<str>, context: CallContext) -> QueuedSession {
+        QueuedSession::new(self.clone(), tenant.clone(), self.session(tenant, context))
+    }
+
+    /// What a tenant holds and has used.
+    #[must_use]
+    pub fn tenant_use(&self, tenant: &str) -> TenantUse {
+        let (calls_in_flight, calls_waiting, cpu) = self.shared.workers.usage(tenant);
+        let tenant = self.tenant(tenant);
+        TenantUse {
+            memory_bytes: tenant.memory_bytes(),
+            instances: tenant.instances(),
+            calls_in_flight,
+            calls_waiting,
+            cpu,
+        }
     }
 
     /// Figures of every plugin that was admitted, by extension point.
@@ -163,26 +193,67 @@ impl Sandbox {
         records.iter().flat_map(|record| record.timings()).collect()
     }
 
-    /// Advances the epoch, for [`Ticker::Manual`]. A limit is `ceil(limit / 5 ms) + 1` ticks, rounded up to an even
-    /// number.
+    /// What time it is by the clock that deadlines are held against.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.shared.clocks.now()
+    }
+
+    /// Advances the epoch and the clocks by 5 ms each, for [`Ticker::Manual`].
     pub fn tick(&self, ticks: u32) {
         for _ in 0..ticks {
+            if let Clocks::Manual(clocks) = &self.shared.clocks {
+                clocks.advance();
+            }
             self.shared.engine.increment_epoch();
         }
+    }
+
+    /// How much of each following tick the threads run, for [`Ticker::Manual`]; 100 to begin with.
+    pub fn set_cpu_percent(&self, percent: u32) {
+        if let Clocks::Manual(clocks) = &self.shared.clocks {
+            clocks.set_cpu_percent(percent);
+        }
+    }
+
+    /// For [`Ticker::Manual`]: ticks while a guest runs, each time waiting until it has noticed, until `done` says so.
+    /// Waits without ticking as long as no guest runs. Returns the ticks of the call that began last.
+    pub fn tick_until(&self, done: impl Fn() -> bool) -> u32 {
+        let Clocks::Manual(clocks) = &self.shared.clocks else { return 0 };
+        let runs = || 0 < clocks.running.load(Ordering::SeqCst);
+        let (mut ticks, mut entries) = (0, 0);
+        while !done() {
+            if !runs() {
+                std::thread::yield_now();
+                continue;
+            }
+            let (entered, looks) = (clocks.entries.load(Ordering::SeqCst), clocks.looks.load(Ordering::SeqCst));
+            if entered != entries {
+                (ticks, entries) = (0, entered);
+            }
+            self.tick(1);
+            ticks += 1;
+            while clocks.looks.load(Ordering::SeqCst) == looks && runs() && !done() {
+                // A guest that was about to wait for the tick after this one is told again; no time passes by that.
+                self.shared.engine.increment_epoch();
+                std::thread::yield_now();
+            }
+        }
+        ticks
     }
 
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
     }
 
-    pub(crate) fn tenant(&self, tenant: &str) -> Arc<TenantMemory> {
+    pub(crate) fn tenant(&self, tenant: &str) -> Arc<Tenant> {
         let mut tenants = self.shared.tenants.lock().unwrap_or_else(PoisonError::into_inner);
         match tenants.get(tenant) {
-            Some(memory) => memory.clone(),
+            Some(known) => known.clone(),
             None => {
-                let memory = Arc::new(TenantMemory::new(self.shared.settings.tenant_memory_bytes_max));
-                tenants.insert(tenant.to_owned(), memory.clone());
-                memory
+                let new = Arc::new(Tenant::new(self.shared.settings.tenant));
+                tenants.insert(tenant.to_owned(), new.clone());
+                new
             }
         }
     }
@@ -199,22 +270,17 @@ impl Sandbox {
             }
         }
     }
-
-    /// For calls outside a transaction.
-    pub(crate) fn hard_limit(&self) -> Allowance {
-        Allowance { time: self.shared.settings.hard_limit, from_budget: false }
-    }
 }
 
 /// The engine for pure guests: synchronous, interruptible, pooled where the system grants the address space.
 fn start_engine(settings: &SandboxSettings) -> Result<Engine, Fault> {
-    let mut config = base_config();
+    let mut config = base_config(settings);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)));
     match Engine::new(&config) {
         Ok(engine) => Ok(engine),
         Err(error) => {
             tracing::warn!("plugin instances are not pooled, so each costs more: {error:#}");
-            Engine::new(&base_config())
+            Engine::new(&base_config(settings))
                 .map_err(|error| Fault::new(Code::Internal, format!("the plugin engine does not start: {error:#}")))
         }
     }
@@ -241,7 +307,7 @@ const REFUSED_FEATURES: WasmFeatures = WasmFeatures::THREADS
     .union(WasmFeatures::CM_GC)
     .union(WasmFeatures::CM_MAP);
 
-fn base_config() -> Config {
+fn base_config(settings: &SandboxSettings) -> Config {
     let mut config = Config::new();
     config
         .strategy(Strategy::Cranelift)
@@ -251,7 +317,8 @@ fn base_config() -> Config {
         .epoch_interruption(true)
         // The same bits on every machine: a repeated delivery must give the same answer.
         .cranelift_nan_canonicalization(true)
-        .max_wasm_stack(WASM_STACK_BYTES)
+        .consume_fuel(settings.fuel)
+        .max_wasm_stack(settings.stack_bytes)
         .memory_init_cow(true)
         .wasm_backtrace_details(WasmBacktraceDetails::Disable);
     config
@@ -262,10 +329,11 @@ fn pool(settings: &SandboxSettings) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(CORE_INSTANCES_PER_GUEST))
-        .total_memories(instances)
-        .total_tables(instances.saturating_mul(2))
-        .max_memory_size(MEMORY_SLOT_BYTES.max(settings.memory_bytes_max))
-        .table_elements(TABLE_ELEMENTS_MAX)
+        .total_memories(instances.saturating_mul(MEMORIES_HIGHEST as u32))
+        .total_tables(instances.saturating_mul(TABLES_HIGHEST as u32))
+        .max_memory_size(settings.memory_bytes_highest.max(settings.limits.memory_bytes_max))
+        .max_tables_per_module(TABLES_HIGHEST as u32)
+        .table_elements(TABLE_ELEMENTS_HIGHEST)
         .linear_memory_keep_resident(MEMORY_KEPT_BYTES)
         .table_keep_resident(MEMORY_KEPT_BYTES);
     pool

@@ -4,25 +4,29 @@
 //! keeps is seen by the slices of one transaction and by nobody else. It is taken out before a call and put back only
 //! after its answer was found valid: nothing that went wrong is ever entered again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use dualwright_core::{Class, Column, Fault, Operation, SystemKind, TransactionId, Value, error::Code};
+use dualwright_core::{Fault, Operation, SystemKind, TransactionId, Value};
 
 use crate::batch::{About, Columns, Rows, slices};
-use crate::bindings::{table_map, table_map_back, transform, wit};
-use crate::checked::{self, Cell, Grant, Invalid, ROWS_PER_SOURCE_ROW_MAX, printable};
-use crate::description::Severity;
-use crate::guest::{Allowance, Guest, GuestState};
+use crate::bindings::{table_map_back, wit};
+use crate::checked::answers::{Answerer, Mapped, MappedTable, Merged, Patch, RowIssue, Slice};
+use crate::checked::{Invalid, printable};
+use crate::clocks::Clocks;
+use crate::fault::{CallFault, FaultKind, is_of_plugin};
+use crate::guest::GuestState;
 use crate::installation::{Functions, Installation, system};
-use crate::limits::TenantMemory;
+use crate::limits::Limits;
 use crate::plugin::ExtensionPoint;
-use crate::sandbox::{Sandbox, SandboxSettings};
-use crate::timing::{Record, Spans};
+use crate::sandbox::Sandbox;
+use crate::tenant::Tenant;
+use crate::timing::{CallFigures, Record};
+use crate::warm::{Live, Shelf};
+use crate::watch::Allowance;
 
-/// With less than this a call is not begun: it would be ended before it could do anything.
-const BUDGET_MIN: Duration = Duration::from_millis(10);
 /// A plugin that asks for more patience gets this much.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 const MESSAGE_BYTES_MAX: usize = 1024;
@@ -51,73 +55,6 @@ pub struct RowInfo<'a> {
     pub company: &'a str,
 }
 
-/// What a plugin has to say about one row.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RowIssue {
-    pub row: usize,
-    /// Index in the installation's source.
-    pub column: Option<usize>,
-    pub severity: Severity,
-    /// The plugin's own code is the foreign code; the message holds its arguments.
-    pub fault: Fault,
-}
-
-/// The call as a whole came to nothing.
-#[derive(Debug, Clone, PartialEq)]
-pub struct CallFault {
-    pub fault: Fault,
-    /// The plugin asks for the same rows again after that time.
-    pub retry_after: Option<Duration>,
-}
-
-impl From<Fault> for CallFault {
-    fn from(fault: Fault) -> Self {
-        Self { fault, retry_after: None }
-    }
-}
-
-/// The answer of a transform.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Patch {
-    /// Row, column and value of each cell that changes.
-    pub cells: Vec<(usize, usize, Value)>,
-    pub issues: Vec<RowIssue>,
-}
-
-/// The answer of a table map.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Mapped {
-    /// One for each target of the installation, in its order.
-    pub tables: Vec<MappedTable>,
-    pub issues: Vec<RowIssue>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct MappedTable {
-    pub rows: Vec<MappedRow>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct MappedRow {
-    /// The source row it comes from.
-    pub source: usize,
-    pub operation: Operation,
-    /// In the order of the target's schema; absent where the column is not written.
-    pub values: Vec<Value>,
-    pub references: Vec<MappedReference>,
-}
-
-/// A lookup to a row of the same answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MappedReference {
-    /// The lookup column, an index in the schema of its own table.
-    pub column: usize,
-    /// The table that is referred to, an index in the installation's targets.
-    pub table: usize,
-    /// The row in that table of the answer.
-    pub row: usize,
-}
-
 /// Rows of one target table that take part in the way back.
 #[derive(Debug, Clone, Copy)]
 pub struct Part<'a> {
@@ -129,31 +66,23 @@ pub struct Part<'a> {
     pub source_rows: &'a [usize],
 }
 
-/// The answer of a table map's way back.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Merged {
-    /// One per source row.
-    pub rows: Vec<MergedRow>,
-    pub issues: Vec<RowIssue>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct MergedRow {
-    /// `None` where there is nothing to write.
-    pub operation: Option<Operation>,
-    /// In the order of the source's schema; absent where the column is not written.
-    pub values: Vec<Value>,
-}
-
 /// Calls installations for one transaction. Dropping it ends every instance and books the transaction.
 pub struct Session {
     sandbox: Sandbox,
-    tenant: Arc<TenantMemory>,
+    tenant: Arc<Tenant>,
     context: CallContext,
     transaction: Arc<str>,
-    live: HashMap<u64, (Guest, Functions)>,
+    /// Set when nobody waits for its calls any more.
+    cancelled: Arc<AtomicBool>,
+    live: HashMap<u64, Parked>,
     spent: Vec<Spent>,
     frames: Frames,
+}
+
+/// An instance between two calls of its transaction, and where it may go when that ends.
+struct Parked {
+    live: Live,
+    shelf: Arc<Shelf>,
 }
 
 /// What one installation took in this session.
@@ -163,6 +92,9 @@ struct Spent {
     record: Arc<Record>,
     label: Arc<str>,
     own: Duration,
+    goal: Duration,
+    /// Where the guest was when it went past its goal.
+    slow_in: Option<String>,
 }
 
 /// Buffers that are filled for every call.
@@ -180,16 +112,32 @@ enum Way {
 }
 
 impl Session {
-    pub(crate) fn new(sandbox: Sandbox, tenant: Arc<TenantMemory>, context: CallContext) -> Self {
+    pub(crate) fn new(sandbox: Sandbox, tenant: Arc<Tenant>, context: CallContext) -> Self {
         Self {
             sandbox,
             tenant,
             transaction: context.transaction.to_string().into(),
             context,
+            cancelled: Arc::default(),
             live: HashMap::new(),
             spent: Vec::new(),
             frames: Frames::default(),
         }
+    }
+
+    /// Whoever sets this ends the session's calls: nothing is entered any more, and what runs ends at the next tick.
+    pub(crate) fn cancelled(&self) -> &Arc<AtomicBool> {
+        &self.cancelled
+    }
+
+    /// The budget's part for the calls from now on: more than before once a reserve is free.
+    pub fn set_deadline(&mut self, deadline: Instant) {
+        self.context.deadline = deadline;
+    }
+
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.context.deadline
     }
 
     /// The cells that a transform changes.
@@ -249,7 +197,9 @@ impl Session {
                         _ => None,
                     })
                 })?;
-                call.take_patch(answer, grant, pair.rows, start, &mut patch)?;
+                let slice = Slice { start, rows: pair.rows };
+                let answer = call.answered(answer)?;
+                call.checked(|by| by.patch(answer, grant, slice, &mut patch))?;
             }
             Ok(patch)
         })
@@ -297,9 +247,9 @@ impl Session {
                         _ => None,
                     })
                 })?;
+                let slice = Slice { start, rows: pair.rows };
                 let answer = call.answered(answer)?;
-                call.take_issues(answer, columns, pair.rows, start, &mut issues)?;
-                call.sound = true;
+                call.checked(|by| by.issues(answer, columns, slice, &mut issues))?;
             }
             Ok(issues)
         })
@@ -324,6 +274,7 @@ impl Session {
         before: &[Option<&[Value]>],
     ) -> Result<Mapped, CallFault> {
         let before = if installation.plugin.description.reads_before { before } else { &[] };
+        let targets = installation.target_grants();
         self.call(installation, rows.len(), |call, frames| {
             let mut mapped = Mapped::default();
             mapped.tables.resize_with(installation.spec.targets.len(), MappedTable::default);
@@ -336,7 +287,10 @@ impl Session {
                         _ => None,
                     })
                 })?;
-                call.take_mapped(answer, pair.rows, start, &mut mapped)?;
+                let slice = Slice { start, rows: pair.rows };
+                let answer = call.answered(answer)?;
+                let source = installation.spec.source.columns();
+                call.checked(|by| by.mapped(answer, source, &targets, slice, &mut mapped))?;
             }
             Ok(mapped)
         })
@@ -372,60 +326,78 @@ impl Session {
         rows: usize,
         body: impl FnOnce(&mut Call<'_>, &mut Frames) -> Result<R, CallFault>,
     ) -> Result<R, CallFault> {
-        let settings = &self.sandbox.shared().settings;
-        let allowance = allowance(settings, &self.context, installation)?;
+        let clocks = &self.sandbox.shared().clocks;
+        let allowance = allowance(clocks, &self.context, &self.cancelled, installation)?;
         let (point, record) = (installation.spec.point, &installation.plugin.record);
-        let (guest, functions) = match self.live.remove(&installation.id) {
-            Some(live) => live,
-            None => {
-                let made = installation.instantiate(&self.sandbox, &self.tenant, self.transaction.clone(), allowance);
-                match made {
-                    Ok(mut live) => {
-                        let setup = live.0.store.data_mut().stopwatch.take();
-                        add_spent(&mut self.spent, installation, setup.own());
-                        live
-                    }
-                    Err(fault) => {
-                        record.call(point, rows, Spans::default(), 0, fault.class() == Class::PluginFault);
-                        return Err(fault.into());
+        let live = match self.live.remove(&installation.id) {
+            Some(parked) => parked.live,
+            None => match installation.shelf.take(clocks.now()) {
+                Some(mut live) => {
+                    live.guest.begin_transaction(self.transaction.clone(), &self.cancelled);
+                    live
+                }
+                None => {
+                    let (transaction, cancelled) = (self.transaction.clone(), &self.cancelled);
+                    let made = installation.instantiate(&self.sandbox, &self.tenant, cancelled, transaction, allowance);
+                    match made {
+                        Ok(mut live) => {
+                            let setup = live.guest.store.data_mut().stopwatch.take();
+                            add_spent(&mut self.spent, installation, setup.own(), live.guest.take_slow_in());
+                            live
+                        }
+                        Err(fault) => {
+                            let is_fault = is_of_plugin(&fault);
+                            record.call(point, &CallFigures { rows, is_fault, ..CallFigures::default() });
+                            return Err(fault);
+                        }
                     }
                 }
-            }
+            },
         };
+        let goal_left = installation.limits.goal.saturating_sub(self.spent(installation));
         let mut call = Call {
             installation,
+            clocks,
             context: &self.context,
+            cancelled: &self.cancelled,
             transaction: &self.transaction,
-            settings,
-            guest,
-            functions,
+            goal_left,
+            live,
             sound: true,
         };
         // The time in which the instance waited is nobody's.
-        call.guest.store.data_mut().stopwatch.restart();
+        call.live.guest.store.data_mut().stopwatch.restart();
         let result = body(&mut call, &mut self.frames);
-        let state = call.guest.store.data_mut();
+        let Call { mut live, sound, .. } = call;
+        let fuel = live.guest.take_fuel();
+        let slow_in = live.guest.take_slow_in();
+        let state = live.guest.store.data_mut();
         let spans = state.stopwatch.take();
-        let faulty = matches!(&result, Err(fault) if fault.fault.class() == Class::PluginFault);
-        record.call(point, rows, spans, state.limits.memory_bytes(), faulty);
-        let Call { guest, functions, sound, .. } = call;
+        let memory_bytes = state.limiter.memory_bytes();
+        let is_fault = matches!(&result, Err(fault) if is_of_plugin(fault));
+        record.call(point, &CallFigures { rows, spans, memory_bytes, is_fault, fuel });
         if sound {
-            self.live.insert(installation.id, (guest, functions));
+            self.live.insert(installation.id, Parked { live, shelf: installation.shelf.clone() });
         }
-        add_spent(&mut self.spent, installation, spans.own());
+        add_spent(&mut self.spent, installation, spans.own(), slow_in);
         result
     }
 }
 
-fn add_spent(spent: &mut Vec<Spent>, installation: &Installation, own: Duration) {
+fn add_spent(spent: &mut Vec<Spent>, installation: &Installation, own: Duration, slow_in: Option<String>) {
     match spent.iter_mut().find(|spent| spent.installation == installation.id) {
-        Some(spent) => spent.own += own,
+        Some(spent) => {
+            spent.own += own;
+            spent.slow_in = spent.slow_in.take().or(slow_in);
+        }
         None => spent.push(Spent {
             installation: installation.id,
             point: installation.spec.point,
             record: installation.plugin.record.clone(),
             label: installation.label.clone(),
             own,
+            goal: installation.limits.goal,
+            slow_in,
         }),
     }
 }
@@ -433,19 +405,28 @@ fn add_spent(spent: &mut Vec<Spent>, installation: &Installation, own: Duration)
 impl Drop for Session {
     /// Judges each plugin by what all its installations took together, booked where it took most.
     fn drop(&mut self) {
-        self.live.clear();
-        let SandboxSettings { goal, budget, .. } = self.sandbox.shared().settings;
+        let now = self.sandbox.shared().clocks.now();
+        let cancelled = self.cancelled.load(Ordering::Relaxed);
+        for (_, Parked { live, shelf }) in self.live.drain().filter(|_| !cancelled) {
+            shelf.put(live, now);
+        }
+        let budget = self.sandbox.settings().budget;
         let mut spent = std::mem::take(&mut self.spent);
         spent.sort_by_key(|spent| std::cmp::Reverse(spent.own));
         while let Some(first) = spent.first() {
-            let (record, point, label) = (first.record.clone(), first.point, first.label.clone());
+            let (record, point, label, goal) = (first.record.clone(), first.point, first.label.clone(), first.goal);
+            let slow_in =
+                first.slow_in.as_ref().map_or_else(String::new, |frames| format!("; at the goal it was in {frames}"));
             let own: Duration = spent.iter().filter(|s| Arc::ptr_eq(&s.record, &record)).map(|s| s.own).sum();
             spent.retain(|spent| !Arc::ptr_eq(&spent.record, &record));
             let share = own.as_secs_f64() / budget.as_secs_f64().max(f64::MIN_POSITIVE);
             record.transaction(point, share.min(1.0), goal < own);
             if goal < own {
                 let (transaction, millis, goal) = (&*self.transaction, own.as_millis(), goal.as_millis());
-                tracing::warn!(transaction, "{label} is slow: {millis} ms in one transaction, the goal is {goal} ms");
+                tracing::warn!(
+                    transaction,
+                    "{label} is slow: {millis} ms in one transaction, the goal is {goal} ms{slow_in}"
+                );
             }
         }
     }
@@ -453,26 +434,37 @@ impl Drop for Session {
 
 /// How long the guest may run now, if it is worth beginning.
 fn allowance(
-    settings: &SandboxSettings,
+    clocks: &Clocks,
     context: &CallContext,
+    cancelled: &AtomicBool,
     installation: &Installation,
 ) -> Result<Allowance, CallFault> {
-    let left = context.deadline.saturating_duration_since(Instant::now());
-    if left < BUDGET_MIN {
-        let message = format!("{} was not called: the transaction's budget is spent", installation.label);
-        return Err(Fault::new(Code::BudgetSpent, message).into());
+    let Limits { hard_limit, wall_limit, call_min, .. } = installation.limits;
+    let label = &installation.label;
+    if cancelled.load(Ordering::Relaxed) {
+        return Err(FaultKind::Cancelled.fault(format!("{label} was not called: nobody waits for it any more")));
     }
-    Ok(Allowance { time: left.min(settings.hard_limit), from_budget: left < settings.hard_limit })
+    let left = context.deadline.saturating_duration_since(clocks.now());
+    if left < call_min {
+        let (left, least) = (left.as_millis(), call_min.as_millis());
+        let message = format!(
+            "{label} was not called: the transaction's budget is spent, with {left} ms left of the {least} ms that a \
+             call needs at least"
+        );
+        return Err(FaultKind::Budget.fault(message));
+    }
+    Ok(Allowance { own: hard_limit, wall: wall_limit, budget: left })
 }
 
 /// One call of the host: an instance taken out of its session.
 struct Call<'a> {
     installation: &'a Installation,
+    clocks: &'a Clocks,
     context: &'a CallContext,
+    cancelled: &'a AtomicBool,
     transaction: &'a str,
-    settings: &'a SandboxSettings,
-    guest: Guest,
-    functions: Functions,
+    goal_left: Duration,
+    live: Live,
     /// The instance may be used again.
     sound: bool,
 }
@@ -504,9 +496,10 @@ impl Call<'_> {
     fn slices(&self, info: &[RowInfo<'_>], parts: &[&dyn Rows]) -> Result<Vec<std::ops::Range<usize>>, CallFault> {
         if parts[0].len() != info.len() || parts[1..].iter().any(|part| part.len() != 0 && part.len() != info.len()) {
             let message = format!("{} was to be called with sets of different length", self.installation.label);
-            return Err(Fault::new(Code::Internal, message).into());
+            return Err(FaultKind::Internal.fault(message));
         }
-        Ok(slices(self.installation.spec.source.columns(), parts, info.len(), self.settings.slice_bytes_max))
+        let slice_bytes_max = self.installation.limits.slice_bytes_max;
+        Ok(slices(self.installation.spec.source.columns(), parts, info.len(), slice_bytes_max))
     }
 
     fn encode<'b>(
@@ -531,11 +524,12 @@ impl Call<'_> {
 
     /// A slice is larger than wanted only when it is a single row.
     fn check_size(&self, bytes: usize, row: usize) -> Result<(), CallFault> {
-        if bytes <= self.settings.slice_bytes_max.max(self.settings.transfer_bytes_max) {
+        let limits = &self.installation.limits;
+        if bytes <= limits.slice_bytes_max.max(limits.transfer_in_bytes_max) {
             return Ok(());
         }
         let message = format!("row {row} has {bytes} bytes, more than {} takes at once", self.installation.label);
-        Err(Fault::new(Code::TooLarge, message).into())
+        Err(FaultKind::NotSent.fault(message))
     }
 
     fn not_sent(&self, mut fault: Fault, slice_start: usize) -> CallFault {
@@ -545,7 +539,7 @@ impl Call<'_> {
                 format!("{} cannot be called: after row {start}, {}", self.installation.label, fault.message)
             }
         };
-        fault.into()
+        CallFault::not_sent(fault)
     }
 
     /// Enters the guest. `None` from the closure means that the installation is for something else.
@@ -553,22 +547,21 @@ impl Call<'_> {
         &mut self,
         call: impl FnOnce(&mut wasmtime::Store<GuestState>, &Functions, wit::Context<'_>) -> Option<wasmtime::Result<R>>,
     ) -> Result<R, CallFault> {
-        let allowance = allowance(self.settings, self.context, self.installation)?;
+        let allowance = allowance(self.clocks, self.context, self.cancelled, self.installation)?;
         let context = wit::Context {
             transaction: self.transaction,
             attempt: self.context.attempt,
             now: self.context.now_micros,
             seed: self.context.seed,
             target: system(self.context.target),
-            budget_ms: u32::try_from(allowance.time.as_millis()).unwrap_or(u32::MAX),
+            budget_ms: u32::try_from(allowance.most().as_millis()).unwrap_or(u32::MAX),
             extensions: &[],
         };
         self.sound = false;
-        let functions = &self.functions;
-        let answer = self.guest.enter(allowance, |store| call(store, functions, context).transpose())?;
+        let Live { guest, functions, .. } = &mut self.live;
+        let answer = guest.enter(allowance, self.goal_left, |store| call(store, functions, context).transpose())?;
         answer.ok_or_else(|| {
-            let message = format!("{} has no function for this call", self.installation.label);
-            Fault::new(Code::Internal, message).into()
+            FaultKind::Internal.fault(format!("{} has no function for this call", self.installation.label))
         })
     }
 
@@ -580,164 +573,35 @@ impl Call<'_> {
         };
         self.sound = true;
         let plugin = &self.installation.label;
-        let failed = |message: String| Fault::new(Code::PluginFailed, format!("{plugin} failed: {message}"));
+        let failed = |kind: FaultKind, message: String| kind.fault(format!("{plugin} failed: {message}"));
         Err(match error {
             wit::CallError::RetryAfter(millis) => CallFault {
-                fault: failed(format!("it asks to be called again after {millis} ms")),
                 retry_after: Some(Duration::from_millis(millis.into()).min(RETRY_AFTER_MAX)),
+                ..failed(FaultKind::RetryAfter, format!("it asks to be called again after {millis} ms"))
             },
-            wit::CallError::Failed(message) => failed(printable(&message, MESSAGE_BYTES_MAX)).into(),
+            wit::CallError::Failed(message) => failed(FaultKind::Failed, printable(&message, MESSAGE_BYTES_MAX)),
             wit::CallError::Other((name, message)) => {
-                failed(printable(&message, MESSAGE_BYTES_MAX)).foreign(printable(&name, 100)).into()
+                let fault = failed(FaultKind::Failed, printable(&message, MESSAGE_BYTES_MAX));
+                CallFault { fault: fault.fault.foreign(printable(&name, 100)), ..fault }
             }
         })
     }
 
-    fn invalid(&self, invalid: Invalid) -> CallFault {
-        invalid.fault(&self.installation.label).into()
-    }
-
-    fn take_patch(
-        &mut self,
-        answer: Result<transform::Patch, wit::CallError>,
-        grant: Grant<'_>,
-        rows: usize,
-        start: usize,
-        patch: &mut Patch,
-    ) -> Result<(), CallFault> {
-        let answer = self.answered(answer)?;
-        let columns = checked::columns(&answer.columns, grant, rows).map_err(|invalid| self.invalid(invalid))?;
-        patch.cells.reserve(columns.len() * rows);
-        for column in &columns {
-            for row in 0..rows {
-                match column.cell(row).map_err(|invalid| self.invalid(invalid))? {
-                    Cell::Absent => {}
-                    Cell::Set(value) => patch.cells.push((start + row, column.index, value)),
-                    Cell::TooLong(characters) => patch.issues.push(RowIssue {
-                        column: Some(column.index),
-                        ..self.too_long(column.column(), characters, start + row)
-                    }),
-                }
-            }
-        }
-        self.take_issues(answer.issues, grant.columns, rows, start, &mut patch.issues)?;
-        self.sound = true;
-        Ok(())
-    }
-
-    fn take_issues(
-        &self,
-        given: Vec<wit::Issue>,
-        columns: &[Column],
-        rows: usize,
-        start: usize,
-        issues: &mut Vec<RowIssue>,
-    ) -> Result<(), CallFault> {
-        checked::issues(&given, columns, rows).map_err(|invalid| self.invalid(invalid))?;
+    /// Takes an answer through its check. Only a valid one leaves the instance usable.
+    fn checked<R>(&mut self, check: impl FnOnce(Answerer<'_>) -> Result<R, Invalid>) -> Result<R, CallFault> {
         let plugin = &self.installation.plugin;
-        issues.extend(given.into_iter().map(|issue| {
-            let message = plugin.description.issue_message(&issue.code, &issue.args);
-            let fault = Fault::new(Code::PluginRejected, format!("{}: {message}", plugin.name)).foreign(issue.code);
-            let column = issue.column.map(usize::from);
-            RowIssue {
-                row: start + issue.row as usize,
-                column,
-                severity: issue.severity.into(),
-                fault: match column {
-                    Some(column) => fault.column(&columns[column].name),
-                    None => fault,
-                },
+        let label = &self.installation.label;
+        let answerer = Answerer { label, plugin: &plugin.name, description: &plugin.description };
+        match check(answerer) {
+            Ok(checked) => {
+                self.sound = true;
+                Ok(checked)
             }
-        }));
-        Ok(())
-    }
-
-    fn too_long(&self, column: &Column, characters: usize, row: usize) -> RowIssue {
-        let message = format!(
-            "{} gave {characters} characters for a column of {}",
-            self.installation.label,
-            column.length_max.unwrap_or_default()
-        );
-        RowIssue {
-            row,
-            column: None,
-            severity: Severity::Error,
-            fault: Fault::new(Code::TextTooLong, message).column(&column.name),
-        }
-    }
-
-    fn take_mapped(
-        &mut self,
-        answer: Result<table_map::Mapped, wit::CallError>,
-        rows: usize,
-        start: usize,
-        mapped: &mut Mapped,
-    ) -> Result<(), CallFault> {
-        let answer = self.answered(answer)?;
-        let targets = self.installation.spec.targets.len();
-        let rows_of = |table: usize| {
-            answer.tables.iter().find(|given| usize::from(given.table) == table).map_or(0, |given| given.rows as usize)
-        };
-        // References count within the slice; earlier slices stand before them.
-        let before: Vec<usize> = mapped.tables.iter().map(|table| table.rows.len()).collect();
-        let mut seen = HashSet::new();
-        for given in &answer.tables {
-            let table = usize::from(given.table);
-            let Some(grant) = self.installation.target_grant(table) else {
-                return Err(self.invalid(Invalid::new(format!("target table {table} of {targets}"))));
-            };
-            if !seen.insert(table) {
-                return Err(self.invalid(Invalid::new(format!("target table {table} is there twice"))));
-            }
-            let count = given.rows as usize;
-            if ROWS_PER_SOURCE_ROW_MAX * rows < count {
-                let what = format!("{count} rows for target table {table} from {rows} source rows");
-                return Err(self.invalid(Invalid::new(what)));
-            }
-            let made = self.mapped_rows(given, grant, rows, start, &mut mapped.issues);
-            let mut made = made.map_err(|invalid| self.invalid(invalid))?;
-            check_references(given, grant, targets, &rows_of, &mut made, &before)
-                .map_err(|invalid| self.invalid(invalid))?;
-            mapped.tables[table].rows.extend(made);
-        }
-        let columns = self.installation.spec.source.columns();
-        self.take_issues(answer.issues, columns, rows, start, &mut mapped.issues)?;
-        self.sound = true;
-        Ok(())
-    }
-
-    fn mapped_rows(
-        &self,
-        given: &table_map::TableRows,
-        grant: Grant<'_>,
-        source_rows: usize,
-        start: usize,
-        issues: &mut Vec<RowIssue>,
-    ) -> Result<Vec<MappedRow>, Invalid> {
-        let count = given.rows as usize;
-        let sources = checked::indices(&given.source_rows, count, source_rows, "source row")?;
-        let actions = checked::actions(&given.actions, count, 1, &[1, 2])?;
-        let columns = checked::columns(&given.columns, grant, count)?;
-        let mut made: Vec<MappedRow> = sources
-            .into_iter()
-            .zip(actions)
-            .map(|(source, action)| MappedRow {
-                source: start + source,
-                operation: if action == 2 { Operation::Delete } else { Operation::Upsert },
-                values: vec![Value::Absent; grant.columns.len()],
-                references: Vec::new(),
-            })
-            .collect();
-        for column in &columns {
-            for (row, made) in made.iter_mut().enumerate() {
-                match column.cell(row)? {
-                    Cell::Absent => {}
-                    Cell::Set(value) => made.values[column.index] = value,
-                    Cell::TooLong(characters) => issues.push(self.too_long(column.column(), characters, made.source)),
-                }
+            Err(invalid) => {
+                self.sound = false;
+                Err(CallFault { kind: FaultKind::Answer, fault: invalid.fault(label), retry_after: None })
             }
         }
-        Ok(made)
     }
 
     fn merge(
@@ -747,8 +611,7 @@ impl Call<'_> {
         current: &[Option<&[Value]>],
     ) -> Result<Merged, CallFault> {
         let rows = current.len();
-        let internal =
-            |what: &str| CallFault::from(Fault::new(Code::Internal, format!("{}: {what}", self.installation.label)));
+        let internal = |what: &str| FaultKind::Internal.fault(format!("{}: {what}", self.installation.label));
         if frames.parts.len() < parts.len() {
             frames.parts.resize_with(parts.len(), Columns::default);
         }
@@ -790,77 +653,9 @@ impl Call<'_> {
             _ => None,
         })?;
         let answer = self.answered(answer)?;
-        let merged = self.merged(&answer, rows).map_err(|invalid| self.invalid(invalid))?;
-        let mut merged = Merged { rows: merged.0, issues: merged.1 };
-        self.take_issues(answer.issues, columns, rows, 0, &mut merged.issues)?;
-        self.sound = true;
-        Ok(merged)
-    }
-
-    fn merged(&self, answer: &table_map_back::Merged, rows: usize) -> Result<(Vec<MergedRow>, Vec<RowIssue>), Invalid> {
         let grant = self.installation.source_grant();
-        let actions = checked::actions(&answer.actions, rows, 1, &[0, 1, 2])?;
-        let columns = checked::columns(&answer.columns, grant, rows)?;
-        let mut issues = Vec::new();
-        let mut merged: Vec<MergedRow> = actions
-            .into_iter()
-            .map(|action| MergedRow {
-                operation: match action {
-                    0 => None,
-                    2 => Some(Operation::Delete),
-                    _ => Some(Operation::Upsert),
-                },
-                values: vec![Value::Absent; grant.columns.len()],
-            })
-            .collect();
-        for column in &columns {
-            for (row, merged) in merged.iter_mut().enumerate() {
-                match column.cell(row)? {
-                    Cell::Absent => {}
-                    Cell::Set(value) => merged.values[column.index] = value,
-                    Cell::TooLong(characters) => issues.push(RowIssue {
-                        column: Some(column.index),
-                        ..self.too_long(column.column(), characters, row)
-                    }),
-                }
-            }
-        }
-        Ok((merged, issues))
+        self.checked(|by| by.merged(answer, grant, rows))
     }
-}
-
-/// References go from an unwritten lookup column to a row of the same answer, at most one per cell.
-fn check_references(
-    given: &table_map::TableRows,
-    grant: Grant<'_>,
-    targets: usize,
-    rows_of: &dyn Fn(usize) -> usize,
-    made: &mut [MappedRow],
-    before: &[usize],
-) -> Result<(), Invalid> {
-    for reference in &given.references {
-        let (row, column) = (reference.row as usize, usize::from(reference.column));
-        let (table, target_row) = (usize::from(reference.target_table), reference.target_row as usize);
-        let Some(made) = made.get_mut(row) else {
-            return Err(Invalid::new(format!("a reference in row {row} of {}", given.rows)));
-        };
-        let lookup = match grant.columns.get(column) {
-            Some(lookup) if lookup.kind == dualwright_core::Kind::Lookup && grant.writable[column] => lookup,
-            _ => return Err(Invalid::new(format!("a reference in column {column}, which is no writable lookup"))),
-        };
-        let what = if !made.values[column].is_absent() {
-            "a reference beside a cell"
-        } else if made.references.iter().any(|other| other.column == column) {
-            "two references in one cell"
-        } else if targets <= table || rows_of(table) <= target_row {
-            "a reference to a row that is not there"
-        } else {
-            made.references.push(MappedReference { column, table, row: before[table] + target_row });
-            continue;
-        };
-        return Err(Invalid { column: Some(lookup.name.clone()), what: format!("{what} in row {row}") });
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -68,6 +68,11 @@ impl Stopwatch {
         self.phase = phase;
     }
 
+    /// Takes time back from the guest in which its thread was kept from running.
+    pub fn forgive(&mut self, starved: Duration) {
+        self.spans.guest = self.spans.guest.saturating_sub(starved);
+    }
+
     /// What was booked since the start or the last call of this, and starts anew.
     pub fn take(&mut self) -> Spans {
         self.enter(Phase::Marshalling);
@@ -105,6 +110,11 @@ pub struct PluginTiming {
     /// Traps, timeouts, exceeded limits, invalid answers and reported failures.
     pub faults: u64,
     pub memory_peak_bytes: u64,
+    /// Instructions of all calls, and of making and configuring instances, where the engine counts them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fuel: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub setup_fuel: Option<u64>,
 }
 
 /// The figures of one plugin. Shared by everything that calls it.
@@ -128,6 +138,8 @@ struct Figures {
     over_goal: u64,
     faults: u64,
     memory_peak_bytes: usize,
+    fuel: Option<u64>,
+    setup_fuel: Option<u64>,
 }
 
 impl Default for Figures {
@@ -144,7 +156,25 @@ impl Default for Figures {
             over_goal: 0,
             faults: 0,
             memory_peak_bytes: 0,
+            fuel: None,
+            setup_fuel: None,
         }
+    }
+}
+
+/// What one call of the host came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct CallFigures {
+    pub rows: usize,
+    pub spans: Spans,
+    pub memory_bytes: usize,
+    pub is_fault: bool,
+    pub fuel: Option<u64>,
+}
+
+fn add_fuel(sum: &mut Option<u64>, fuel: Option<u64>) {
+    if let Some(fuel) = fuel {
+        *sum = Some(sum.unwrap_or(0).saturating_add(fuel));
     }
 }
 
@@ -167,22 +197,24 @@ impl Record {
         change(self.points.lock().unwrap_or_else(PoisonError::into_inner).entry(point).or_default());
     }
 
-    pub fn call(&self, point: ExtensionPoint, rows: usize, spans: Spans, memory_bytes: usize, fault: bool) {
+    pub fn call(&self, point: ExtensionPoint, call: &CallFigures) {
         self.with(point, |figures| {
             figures.calls += 1;
-            figures.rows += rows as u64;
-            let micros = u64::try_from(spans.own().as_micros()).unwrap_or(u64::MAX);
+            figures.rows += call.rows as u64;
+            let micros = u64::try_from(call.spans.own().as_micros()).unwrap_or(u64::MAX);
             figures.own_micros.saturating_record(micros);
-            figures.spans.add(spans);
-            figures.faults += u64::from(fault);
-            figures.memory_peak_bytes = figures.memory_peak_bytes.max(memory_bytes);
+            figures.spans.add(call.spans);
+            figures.faults += u64::from(call.is_fault);
+            figures.memory_peak_bytes = figures.memory_peak_bytes.max(call.memory_bytes);
+            add_fuel(&mut figures.fuel, call.fuel);
         });
     }
 
-    pub fn instance(&self, point: ExtensionPoint, setup: Duration) {
+    pub fn instance(&self, point: ExtensionPoint, setup: Duration, fuel: Option<u64>) {
         self.with(point, |figures| {
             figures.instances += 1;
             figures.setup += setup;
+            add_fuel(&mut figures.setup_fuel, fuel);
         });
     }
 
@@ -219,6 +251,8 @@ impl Record {
                 over_goal: figures.over_goal,
                 faults: figures.faults,
                 memory_peak_bytes: figures.memory_peak_bytes as u64,
+                fuel: figures.fuel,
+                setup_fuel: figures.setup_fuel,
             })
             .collect()
     }

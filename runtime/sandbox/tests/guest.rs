@@ -1,75 +1,19 @@
 //! Guests that behave, misbehave and break off, through the sandbox as the host uses it.
 
-use std::path::Path;
-use std::process::Command;
-use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+mod common;
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{HOSTILE, changed, context, names, run, sandbox, slices, source, spec, ticking};
 use dualwright_core::error::Code;
 use dualwright_core::schema::{Lookup, LookupTarget};
-use dualwright_core::{Column, Kind, Operation, Schema, SystemKind, TransactionId, Value};
+use dualwright_core::{Column, Kind, Operation, Schema, SystemKind, Value};
 use dualwright_sandbox::{
-    CallContext, ExtensionPoint, Installation, InstallationSpec, MappedReference, Part, RowInfo, Sandbox,
-    SandboxSettings, Session, Severity, Ticker,
+    CallContext, ExtensionPoint, Installation, InstallationSpec, Limits, MappedReference, Part, RowInfo, Sandbox,
+    SandboxSettings, Severity,
 };
 use serde_json::json;
-
-/// The guest of `tests/guests/hostile`, built once per run in a target folder of its own.
-static HOSTILE: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("guests");
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--locked", "--package", "dualwright-guest-hostile", "--profile", "guest"])
-        // With the names of functions, which a fault shows.
-        .args(["--config", "profile.guest.strip=\"debuginfo\"", "--target", "wasm32-unknown-unknown", "--target-dir"])
-        .arg(&target)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        // Flags meant for the host do not suit the guest.
-        .env_remove("RUSTFLAGS")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .status();
-    assert!(
-        built.is_ok_and(|status| status.success()),
-        "the hostile guest does not build; is the target there? `rustup target add wasm32-unknown-unknown`"
-    );
-    let module = std::fs::read(target.join("wasm32-unknown-unknown/guest/dualwright_guest_hostile.wasm")).unwrap();
-    wit_component::ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap()
-});
-
-fn sandbox(change: impl FnOnce(&mut SandboxSettings)) -> Sandbox {
-    let mut settings = SandboxSettings { ticker: Ticker::Manual, instances_max: 16, ..SandboxSettings::default() };
-    change(&mut settings);
-    Sandbox::new(settings).unwrap()
-}
-
-fn context() -> CallContext {
-    CallContext {
-        transaction: TransactionId(uuid::Uuid::nil()),
-        attempt: 3,
-        now_micros: 1_700_000_000_000_000,
-        seed: 42,
-        target: SystemKind::Dataverse,
-        deadline: Instant::now() + Duration::from_secs(120),
-    }
-}
-
-fn source() -> Arc<Schema> {
-    let mut name = Column::new("NAME", Kind::Text);
-    name.length_max = Some(100);
-    let columns = vec![name, Column::new("OTHER", Kind::Text)];
-    Arc::new(Schema::new(SystemKind::Finops, "Thing", "Things", columns))
-}
-
-fn spec(point: ExtensionPoint, mode: &str) -> InstallationSpec {
-    InstallationSpec {
-        tenant: "default".into(),
-        place: "map things".into(),
-        point,
-        source: source(),
-        targets: vec![],
-        writable: vec![0],
-        parameters: json!({ "mode": mode }),
-    }
-}
 
 fn installed(sandbox: &Sandbox, spec: InstallationSpec) -> Arc<Installation> {
     sandbox.install(&sandbox.admit("hostile", &HOSTILE).unwrap(), spec).unwrap()
@@ -79,42 +23,8 @@ fn transform(sandbox: &Sandbox, mode: &str) -> Arc<Installation> {
     installed(sandbox, spec(ExtensionPoint::Transform, mode))
 }
 
-fn names(names: &[&str]) -> Vec<[Value; 2]> {
-    names.iter().map(|name| [Value::text(name), Value::Null]).collect()
-}
-
-fn slices(rows: &[[Value; 2]]) -> Vec<&[Value]> {
-    rows.iter().map(<[_; 2]>::as_slice).collect()
-}
-
 fn some(rows: &[[Value; 2]]) -> Vec<Option<&[Value]>> {
     rows.iter().map(|row| Some(row.as_slice())).collect()
-}
-
-fn changed(rows: usize) -> Vec<RowInfo<'static>> {
-    vec![RowInfo { operation: Operation::Upsert, creating: false, company: "usmf" }; rows]
-}
-
-fn run(
-    session: &mut Session,
-    installation: &Installation,
-    given: &[&str],
-) -> Result<Vec<(usize, String)>, dualwright_sandbox::CallFault> {
-    let rows = names(given);
-    let patch = session.transform(installation, &changed(rows.len()), &slices(&rows))?;
-    Ok(patch.cells.into_iter().map(|(row, _, value)| (row, value.to_string())).collect())
-}
-
-/// Runs the work while the epoch advances, as a ticker of infinite zeal would.
-fn ticking<R: Send>(sandbox: &Sandbox, work: impl FnOnce() -> R + Send) -> R {
-    std::thread::scope(|scope| {
-        let worker = scope.spawn(work);
-        while !worker.is_finished() {
-            sandbox.tick(1);
-            std::thread::yield_now();
-        }
-        worker.join().unwrap()
-    })
 }
 
 #[test]
@@ -229,7 +139,7 @@ fn what_a_guest_does_wrong_is_named_and_ends_its_instance() {
     let cases = [
         ("trap", PluginTrapped, "trapped: wasm trap: wasm `unreachable` instruction executed, in "),
         ("recursion", PluginTrapped, "(too deep a recursion ends like this as well)"),
-        ("memory", PluginOverMemory, "needed more than the 64 MiB it may have"),
+        ("memory", PluginOverMemory, "needed more than the 64 MiB that it may have"),
         ("huge", PluginBadOutput, "invalid answer: more than 8 MiB at once"),
         ("not-granted", PluginBadOutput, "the column is not granted for writing [column OTHER]"),
         ("no-such-column", PluginBadOutput, "column 99 of 2"),
@@ -291,14 +201,17 @@ fn an_endless_loop_ends_at_the_hard_limit_or_with_the_budget() {
         (Duration::ZERO, Code::BudgetSpent, "was not called: the transaction's budget is spent"),
     ];
     for (left, code, wanted) in cases {
-        let context = CallContext { deadline: Instant::now() + left, ..context() };
+        let context = CallContext { deadline: sandbox.now() + left, ..context() };
         let mut session = sandbox.session("default", context);
-        let fault = ticking(&sandbox, || run(&mut session, &looping, &["a"])).unwrap_err().fault;
+        let fault = ticking(&sandbox, || run(&mut session, &looping, &["a"])).0.unwrap_err().fault;
         assert_eq!(fault.code, code, "{fault}");
         assert!(fault.message.contains(wanted), "{fault}");
     }
     // By the clock, too: this is the only test that waits, for as long as the limit.
-    let sandbox = Sandbox::new(SandboxSettings { hard_limit: Duration::from_millis(50), ..SandboxSettings::default() });
+    let sandbox = Sandbox::new(SandboxSettings {
+        limits: Limits { hard_limit: Duration::from_millis(50), ..Limits::default() },
+        ..SandboxSettings::default()
+    });
     let sandbox = sandbox.unwrap();
     let looping = transform(&sandbox, "loop");
     let fault = run(&mut sandbox.session("default", context()), &looping, &["a"]).unwrap_err().fault;
@@ -307,7 +220,7 @@ fn an_endless_loop_ends_at_the_hard_limit_or_with_the_budget() {
 
 #[test]
 fn ticks_below_the_limit_end_nothing() {
-    let sandbox = sandbox(|settings| settings.hard_limit = Duration::from_millis(50));
+    let sandbox = sandbox(|settings| settings.limits.hard_limit = Duration::from_millis(50));
     let upper = transform(&sandbox, "upper");
     let mut session = sandbox.session("default", context());
     for _ in 0..10 {
@@ -345,21 +258,21 @@ fn an_instance_is_fresh_after_a_trap() {
 #[test]
 fn memory_is_counted_over_all_instances_of_a_tenant() {
     let sandbox = sandbox(|settings| {
-        settings.memory_bytes_max = 256 << 20;
-        settings.tenant_memory_bytes_max = 100 << 20;
+        settings.limits.memory_bytes_max = 256 << 20;
+        settings.tenant.memory_bytes_max = 100 << 20;
     });
     let memory = transform(&sandbox, "memory");
     let upper = transform(&sandbox, "upper");
     let mut session = sandbox.session("default", context());
     let fault = run(&mut session, &memory, &["a"]).unwrap_err().fault;
     assert_eq!(fault.code, Code::PluginOverMemory);
-    assert!(fault.message.contains("the 100 MiB of its tenant leave"), "{fault}");
+    assert!(fault.message.contains("the 100 MiB that its tenant may have"), "{fault}");
     assert!(run(&mut session, &upper, &["a"]).is_ok(), "what the dropped instance held was given back");
 }
 
 #[test]
 fn large_calls_are_cut_and_look_whole() {
-    let sandbox = sandbox(|settings| settings.slice_bytes_max = 4096);
+    let sandbox = sandbox(|settings| settings.limits.slice_bytes_max = 4096);
     let (upper, calls) = (transform(&sandbox, "upper"), transform(&sandbox, "calls"));
     let given: Vec<String> = (0..500).map(|row| format!("row {row}")).collect();
     let given: Vec<&str> = given.iter().map(String::as_str).collect();
@@ -370,7 +283,7 @@ fn large_calls_are_cut_and_look_whole() {
     assert_eq!(slices, "3", "each of 4 KiB at most");
     assert_eq!(sandbox.timings()[0].calls, 2);
 
-    let sandbox = self::sandbox(|settings| settings.transfer_bytes_max = 1 << 20);
+    let sandbox = self::sandbox(|settings| settings.limits.transfer_in_bytes_max = 1 << 20);
     let upper = transform(&sandbox, "upper");
     let long = "x".repeat(5 << 20);
     let fault = run(&mut sandbox.session("default", context()), &upper, &["a", &long]).unwrap_err().fault;
@@ -430,7 +343,7 @@ fn table_map(sandbox: &Sandbox, mode: &str) -> Arc<Installation> {
 
 #[test]
 fn a_table_map_splits_and_merges() {
-    let sandbox = sandbox(|settings| settings.slice_bytes_max = 64);
+    let sandbox = sandbox(|settings| settings.limits.slice_bytes_max = 64);
     let split = table_map(&sandbox, "split");
     let rows = names(&["Ann", "Bob", "Cyd", "Dan", "Eve"]);
     let mut session = sandbox.session("default", context());
@@ -507,7 +420,7 @@ fn an_installation_is_judged_before_any_transaction() {
         (spec(ExtensionPoint::Transform, "configure-loop"), Code::PluginTimedOut, &["2000 ms"]),
     ];
     for (spec, code, wanted) in cases {
-        let fault = ticking(&sandbox, || sandbox.install(&plugin, spec)).unwrap_err();
+        let fault = ticking(&sandbox, || sandbox.install(&plugin, spec)).0.unwrap_err();
         assert_eq!(fault.code, code, "{fault}");
         for wanted in wanted {
             assert!(fault.message.contains(wanted), "{fault}");
@@ -531,7 +444,7 @@ fn maps_are_declared_as_data() {
 
 #[test]
 fn time_is_booked_by_what_it_was_spent_on() {
-    let sandbox = sandbox(|settings| settings.goal = Duration::ZERO);
+    let sandbox = sandbox(|settings| settings.limits.goal = Duration::ZERO);
     let (upper, log) = (transform(&sandbox, "upper"), transform(&sandbox, "log"));
     for _ in 0..3 {
         let mut session = sandbox.session("default", context());
@@ -657,18 +570,39 @@ mod text {
             ),
             ("200 MB from the start", component(&with_module("(memory 3200)")), Code::PluginOverMemory, &["64 MiB"]),
             (
+                "many core instances",
+                component(&WRONG_TYPES.replace(
+                    "(core instance $i",
+                    &format!("(core module $n) {} (core instance $i", "(core instance (instantiate $n)) ".repeat(16)),
+                )),
+                Code::PluginOverMemory,
+                &["is made of more parts than it may have: instance count too high at 17"],
+            ),
+            (
+                "many memories",
+                component(&WRONG_TYPES.replace(
+                    "(core instance $i",
+                    &format!(
+                        "(core module $n (memory 1)) {} (core instance $i",
+                        "(core instance (instantiate $n)) ".repeat(3)
+                    ),
+                )),
+                Code::PluginOverMemory,
+                &["is made of more parts than it may have: memory count too high at 3"],
+            ),
+            (
                 "two tables that are too large together",
                 component(&with_module("(table 15000 funcref)").replace(
                     "(core instance $i",
                     "(core module $n (table 15000 funcref)) (core instance (instantiate $n)) (core instance $i",
                 )),
                 Code::PluginOverMemory,
-                &["larger tables than it may have"],
+                &["larger tables than the 20000 elements it may have"],
             ),
         ];
         let sandbox = sandbox(|_| {});
         for (case, bytes, code, wanted) in cases {
-            let fault = ticking(&sandbox, || sandbox.admit("odd", &bytes)).expect_err(case);
+            let fault = ticking(&sandbox, || sandbox.admit("odd", &bytes)).0.expect_err(case);
             assert_eq!(fault.code, code, "{case}: {fault}");
             for wanted in wanted {
                 assert!(fault.message.contains(wanted), "{case}: {fault}");

@@ -15,7 +15,7 @@ use crate::config::versions::Versions;
 use crate::config::{Config, PluginFile};
 use crate::engine::dry_run::{DryRun, RowsFrom, slugs_of};
 use crate::engine::now_micros;
-use crate::engine::prepare::{PreparedLink, prepare_with};
+use crate::engine::prepare::{PreparedLink, prepare_with, sandbox_settings};
 use crate::pipeline::Link;
 use crate::report::{DryRunReport, dry_run_text};
 use crate::store::Store;
@@ -201,15 +201,8 @@ async fn try_out(trial: Trial, over: &Over) -> anyhow::Result<u8> {
         Err(_) if !trial.after.state.exists() => Store::open(nowhere.path())?,
         Err(fault) => bail!("{fault}"),
     };
-    let limits = &trial.after.limits;
     // Compiled code is not kept: a dry run leaves nothing behind.
-    let sandbox = Sandbox::new(SandboxSettings {
-        goal: limits.plugin_goal,
-        budget: limits.transaction_budget,
-        hard_limit: limits.plugin_hard_limit,
-        memory_bytes_max: limits.plugin_memory_bytes_max,
-        ..SandboxSettings::default()
-    })?;
+    let sandbox = Sandbox::new(SandboxSettings { cache: None, ..sandbox_settings(&trial.after) })?;
     let after = link(&trial.after, &store, &sandbox).await;
     let before = match &trial.before {
         Some(config) => link(config, &store, &sandbox).await.map(Some),

@@ -766,6 +766,7 @@ mod tests {
             plugin: "customer-split".to_owned(),
             parameters: json!({ "contact-suffix": "-P" }),
             on_fault: crate::config::FaultPolicy::SetAside,
+            limits: dualwright_sandbox::Limits::default(),
             tables: vec![MappedTableConfig { set: "accounts".into(), integration_key: vec!["accountnumber".into()] }],
         };
         let source = Source { slug: Some(map.slug.clone()), table_map: Some(map.clone()), ..Source::default() };

@@ -61,10 +61,11 @@ where neither does.
   dualwright plugin run email-validator --point pre-validate --rows rows.json --parameter columns=emailaddress1
   dualwright plugin run my.wasm --point post-validate --rows sent.json --stored stored.json
   dualwright plugin run customer-split --point table-map --rows customers.json
+  dualwright plugin run my.wasm --point transform --rows rows.json --fuel-max 200000
 
 Nothing is written anywhere. The plugin runs under the limits of the runtime: a call may take 2 s and 64 MiB.
 Kinds: boolean, int64, float64, decimal, text, timestamp, date, guid, json, choice, multi-choice, money, lookup.
-Exit codes: 0 fine; 1 the plugin rejected a row or failed; 2 wrong usage, or the plugin refuses its settings.";
+Exit codes: 0 fine; 1 the plugin rejected a row, failed, or took more than --fuel-max; 2 wrong usage, or the plugin refuses its settings.";
 
 #[derive(Debug, Args)]
 #[command(after_help = RUN_EXAMPLES)]
@@ -105,6 +106,12 @@ pub(super) struct RunArguments {
     /// Call it this often, for better timings.
     #[arg(long, value_name = "TIMES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     repeat: u32,
+    /// Count the plugin's instructions: the same number on every machine, where times differ from run to run.
+    #[arg(long)]
+    fuel: bool,
+    /// Fail when a call took more instructions than that, for checks that must not depend on the machine.
+    #[arg(long, value_name = "INSTRUCTIONS")]
+    fuel_max: Option<u64>,
     /// One JSON object with the rows afterwards, issues and timings.
     #[arg(long)]
     json: bool,
@@ -152,8 +159,8 @@ pub(super) async fn plugin(command: PluginCommand) -> anyhow::Result<u8> {
     }
 }
 
-fn sandbox() -> anyhow::Result<Sandbox> {
-    Ok(Sandbox::new(SandboxSettings::default())?)
+fn sandbox(fuel: bool) -> anyhow::Result<Sandbox> {
+    Ok(Sandbox::new(SandboxSettings { fuel, ..SandboxSettings::default() })?)
 }
 
 /// The component that is meant, and what to call it.
@@ -195,7 +202,7 @@ fn inspect(arguments: &InspectArguments) -> anyhow::Result<u8> {
         Some(plugin) => vec![plugin.as_str()],
         None => names(&files).collect(),
     };
-    let sandbox = sandbox()?;
+    let sandbox = sandbox(false)?;
     let mut plugins = Vec::with_capacity(wanted.len());
     for name in wanted {
         let (name, bytes) = component(name, &files)?;
@@ -381,7 +388,7 @@ fn run(arguments: &RunArguments) -> anyhow::Result<u8> {
 fn call(arguments: &RunArguments) -> anyhow::Result<Said> {
     let refused = |fault: &Fault| Said { code: MISCONFIGURED, error: fault_text(fault), ..Said::default() };
     let (name, bytes) = component(&arguments.plugin, &[])?;
-    let sandbox = sandbox()?;
+    let sandbox = sandbox(arguments.fuel || arguments.fuel_max.is_some())?;
     let plugin = match sandbox.admit(&name, &bytes) {
         Ok(plugin) => plugin,
         Err(fault) => return Ok(refused(&fault)),
@@ -417,6 +424,7 @@ fn call(arguments: &RunArguments) -> anyhow::Result<Said> {
             ExtensionPoint::PreValidate | ExtensionPoint::PostValidate => Vec::new(),
         },
         parameters,
+        limits: None,
     };
     let installation = match sandbox.install(&plugin, spec) {
         Ok(installation) => installation,
@@ -502,6 +510,7 @@ fn call(arguments: &RunArguments) -> anyhow::Result<Said> {
         }
     };
     let rejected = done.issues.iter().any(|issue| issue.severity == Severity::Error);
+    let too_much = timing.as_ref().and_then(|timing| fuel_above(timing, arguments.fuel_max));
     let out = if arguments.json {
         output::json_text(&done_json(&plugin, point, &source, &done, timing.as_ref()))?
     } else {
@@ -515,7 +524,11 @@ fn call(arguments: &RunArguments) -> anyhow::Result<Said> {
             timing.as_ref().map(timing_text).unwrap_or_default()
         )
     };
-    Ok(Said { code: if rejected { DIFFERENT } else { FINE }, out, ..Said::default() })
+    Ok(Said {
+        code: if rejected || too_much.is_some() { DIFFERENT } else { FINE },
+        out,
+        error: too_much.unwrap_or_default(),
+    })
 }
 
 /// Parameters as the plugin declares them, from `name=value`. Ranges and options are judged where they are for
@@ -530,7 +543,7 @@ pub(super) fn parameters_of(
         return Ok(serde_json::Map::new());
     }
     let (name, bytes) = component(name, files)?;
-    let plugin = sandbox()?.admit(&name, &bytes)?;
+    let plugin = sandbox(false)?.admit(&name, &bytes)?;
     match parameters(&plugin.description, given)? {
         Json::Object(parameters) => Ok(parameters),
         _ => Ok(serde_json::Map::new()),
@@ -724,7 +737,26 @@ fn timing_text(timing: &PluginTiming) -> String {
             duration(timing.max_micros),
         ));
     }
+    if let Some(fuel) = timing.fuel {
+        text.push_str(&format!(
+            "  instructions: {} in all calls, {} per row; set-up {} per instance\n",
+            thousands(fuel),
+            thousands(fuel / timing.rows.max(1)),
+            thousands(timing.setup_fuel.unwrap_or_default() / timing.instances.max(1)),
+        ));
+    }
     text
+}
+
+/// What to say when a call took more instructions than it may.
+fn fuel_above(timing: &PluginTiming, fuel_max: Option<u64>) -> Option<String> {
+    let per_call = timing.fuel? / timing.calls.max(1);
+    let fuel_max = fuel_max.filter(|&fuel_max| fuel_max < per_call)?;
+    Some(format!(
+        "error: a call took {} instructions, more than the {} it may take\n",
+        thousands(per_call),
+        thousands(fuel_max)
+    ))
 }
 
 #[cfg(test)]
@@ -771,7 +803,7 @@ mod tests {
 
     #[test]
     fn every_standard_plugin_can_be_inspected() {
-        let sandbox = sandbox().expect("a sandbox");
+        let sandbox = sandbox(false).expect("a sandbox");
         for standard in dualwright_plugins::STANDARD {
             let plugin = sandbox.admit(standard.name, standard.bytes).unwrap_or_else(|fault| panic!("{fault}"));
             let text = plugin_text(&plugin, standard.bytes.len());
@@ -784,9 +816,9 @@ mod tests {
     fn a_plugin_runs_on_rows_of_the_users() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("rows.json");
-        let run = |plugin: &str, point: Point, rows: &str, parameters: &[&str], json: bool| {
+        let arguments = |plugin: &str, point: Point, rows: &str, parameters: &[&str], json: bool| {
             std::fs::write(&file, rows).expect("written");
-            call(&RunArguments {
+            RunArguments {
                 plugin: plugin.to_owned(),
                 point,
                 rows: file.clone(),
@@ -799,8 +831,13 @@ mod tests {
                 company: String::new(),
                 now: None,
                 repeat: 2,
+                fuel: false,
+                fuel_max: None,
                 json,
-            })
+            }
+        };
+        let run = |plugin: &str, point, rows: &str, parameters: &[&str], json| {
+            call(&arguments(plugin, point, rows, parameters, json))
         };
         let rows = r#"[{"NAME": "  a  b "}, {"NAME": null}, {}]"#;
         let cleaned = run("text-cleanup", Point::Transform, rows, &["case=upper"], true).expect("runs");
@@ -815,6 +852,18 @@ mod tests {
             "{}",
             cleaned.out
         );
+
+        let counted = |fuel_max| {
+            let arguments = arguments("text-cleanup", Point::Transform, rows, &[], true);
+            let said = call(&RunArguments { fuel: true, fuel_max, ..arguments }).expect("runs");
+            let json: Json = serde_json::from_str(&said.out).expect("JSON");
+            (json["timing"]["fuel"].as_u64().expect("is counted"), said)
+        };
+        let (fuel, said) = counted(Some(1_000_000));
+        assert!(0 < fuel && said.code == FINE, "{}", said.error);
+        let (again, said) = counted(Some(1));
+        assert_eq!((again, said.code), (fuel, DIFFERENT), "the same count, and more than it may be");
+        assert!(said.error.contains("more than the 1 it may take"), "{}", said.error);
 
         let mail = r#"[{"mail": "no mail"}, {"mail": "a@example.com"}]"#;
         let rejected = run("email-validator", Point::PreValidate, mail, &["columns=mail"], true).expect("runs");

@@ -16,10 +16,16 @@ use crate::engine::{EngineError, LiveEnd};
 const KEYS: &str = "\
 Configuration (TOML; paths are relative to the file):
   tenant = \"default\"              state = \"state\"
-  [limits]  transaction_budget_seconds = 120, write_reserve_seconds = 30, plugin_goal_ms = 500,
-            plugin_hard_limit_ms = 2000, plugin_memory_mib = 64, poll_interval_ms = 500,
+  [limits]  transaction_budget_seconds = 120, write_reserve_seconds = 30, poll_interval_ms = 500,
             batch_rows_max = 998, initial_sync_concurrency = 4, companies_when_linking_max = 40,
-            companies_live_max = 250, clock_skew_max_seconds = 60
+            companies_live_max = 250, clock_skew_max_seconds = 60, plugin_threads (one per processor)
+  [limits.plugin] what a plugin may use: goal_ms = 500, hard_limit_ms = 2000 (its own time),
+                  wall_limit_ms = 8000, call_min_ms = 50, host_call_ms = 5000, memory_mib = 64,
+                  table_elements, core_instances, memories, tables, handles, slice_kib = 4096,
+                  transfer_in_kib = 8192, transfer_out_kib = 8192, log_lines = 64,
+                  log_line_bytes = 1024, log_kib = 64, warm = { idle, transactions, minutes }
+  [limits.tenant] what all plugins may use together: memory_mib = 512, instances = 192,
+                  calls_in_flight, calls_waiting = 1000
   [link]    slug, companies = [\"usmf\"], conflict_winner = \"finops\"
             finops.url, dataverse.url, and for each .auth = { token_url, client_id,
             client_secret = { env = \"NAME\" }, scope } and .ca_file = \"ca.pem\"

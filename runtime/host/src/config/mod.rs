@@ -4,6 +4,7 @@
 //! nothing after that checks it again. All problems are collected; unknown keys are problems.
 
 pub mod edit;
+mod plugin_limits;
 pub mod versions;
 mod written;
 
@@ -15,6 +16,7 @@ use dualwright_core::mapping::MapVersion;
 use dualwright_core::plan::PlanSettings;
 use dualwright_core::plan::chain::Place;
 use dualwright_core::{Code, LookupRule, SystemKind};
+use dualwright_sandbox::{Limits as PluginLimits, TenantLimits};
 use reqwest::Url;
 
 use crate::connect::{ClientCredentials, Endpoint};
@@ -39,11 +41,12 @@ pub struct Limits {
     pub transaction_budget: Duration,
     /// Part of the budget that only the write may use.
     pub write_reserve: Duration,
-    /// Over this, summed per plugin and transaction, a plugin is reported as slow.
-    pub plugin_goal: Duration,
-    /// Ends one call of a plugin.
-    pub plugin_hard_limit: Duration,
-    pub plugin_memory_bytes_max: usize,
+    /// What a plugin may use where its installation says nothing else.
+    pub plugin: PluginLimits,
+    /// What all plugins of the tenant may use together.
+    pub tenant: TenantLimits,
+    /// Threads that plugins run on; `None` for one per processor.
+    pub plugin_threads: Option<usize>,
     /// How often a feed is asked when it had nothing.
     pub poll_interval: Duration,
     /// Rows of one batch; at most what a change set holds.
@@ -63,9 +66,9 @@ impl Default for Limits {
         Self {
             transaction_budget: Duration::from_secs(120),
             write_reserve: Duration::from_secs(30),
-            plugin_goal: Duration::from_millis(500),
-            plugin_hard_limit: Duration::from_secs(2),
-            plugin_memory_bytes_max: 64 << 20,
+            plugin: PluginLimits::default(),
+            tenant: TenantLimits::default(),
+            plugin_threads: None,
             poll_interval: Duration::from_millis(500),
             batch_rows_max: crate::connect::CHANGE_SET_ROWS_MAX,
             initial_sync_concurrency: 4,
@@ -153,6 +156,7 @@ pub struct TableMapConfig {
     /// JSON object, as the plugin declares its parameters.
     pub parameters: serde_json::Value,
     pub on_fault: FaultPolicy,
+    pub limits: PluginLimits,
     /// At least one, each set once.
     pub tables: Vec<MappedTableConfig>,
 }
@@ -180,6 +184,7 @@ pub struct BindingConfig {
     /// JSON object, as the plugin declares its parameters.
     pub parameters: serde_json::Value,
     pub on_fault: FaultPolicy,
+    pub limits: PluginLimits,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize, serde::Serialize)]
@@ -238,6 +243,14 @@ impl TableMapConfig {
 }
 
 impl Config {
+    /// The most memory that any installation may give an instance.
+    #[must_use]
+    pub fn plugin_memory_bytes_highest(&self) -> usize {
+        let bindings = self.maps.iter().flat_map(|map| &map.bindings).map(|binding| &binding.limits);
+        let all = bindings.chain(self.table_maps.iter().map(|map| &map.limits)).chain([&self.limits.plugin]);
+        all.map(|limits| limits.memory_bytes_max).max().unwrap_or_default()
+    }
+
     /// The slugs of all maps as records and counts name them: a table map has one of its own and one for each table.
     #[must_use]
     pub fn map_slugs(&self) -> Vec<String> {

@@ -37,6 +37,45 @@ fn a_small_file_gets_the_decided_defaults() {
 }
 
 #[test]
+fn an_installation_says_only_where_its_limits_differ() {
+    let text = GOOD
+        .replace(
+            "[link]",
+            "[limits.plugin]\nmemory_mib = 32\nlog_lines = 5\n[limits.tenant]\ncalls_in_flight = 3\n[link]",
+        )
+        .replace("parameters =", "limits = { hard_limit_ms = 300, warm = { minutes = 1 } }\nparameters =");
+    let config = parse(&text).expect("is valid");
+    let of_all = config.limits.plugin;
+    assert_eq!((of_all.memory_bytes_max, of_all.log_lines_max, of_all.warm), (32 << 20, 5, None));
+    assert_eq!(of_all.hard_limit, Duration::from_secs(2), "as it is where nobody says anything");
+    assert_eq!(config.limits.tenant.calls_in_flight_max, Some(3));
+    let own = config.maps[0].bindings[0].limits;
+    assert_eq!((own.memory_bytes_max, own.log_lines_max), (32 << 20, 5), "what all have");
+    assert_eq!((own.hard_limit, own.wall_limit), (Duration::from_millis(300), Duration::from_millis(1_200)));
+    let warm = own.warm.expect("asked for");
+    assert_eq!((warm.age_max, warm.transactions_max), (Duration::from_secs(60), 128));
+    assert_eq!(config.plugin_memory_bytes_highest(), 32 << 20);
+}
+
+#[test]
+fn limits_that_cannot_work_are_refused() {
+    for (written, words) in [
+        ("plugin.hard_limit_ms = 0", "a time of 0"),
+        ("plugin.wall_limit_ms = 100", "wall_limit_ms is below hard_limit_ms"),
+        ("plugin.call_min_ms = 3000", "call_min_ms is above hard_limit_ms"),
+        ("plugin.memory_mib = 0", "memory_mib is not between"),
+        ("plugin.tables = 5", "tables not between 1 and 4"),
+        ("plugin.transfer_out_kib = 0", "a transfer size of 0"),
+        ("plugin.warm = { idle = 0 }", "warm keeps no instance"),
+        ("tenant.instances = 0", "leaves no plugin anything"),
+        ("plugin_threads = 0", "not between 1 and 256"),
+    ] {
+        let problems = parse(&GOOD.replace("[link]", &format!("[limits]\n{written}\n[link]"))).expect_err(written);
+        assert!(problems.iter().any(|problem| problem.message.contains(words)), "{written}: {problems:?}");
+    }
+}
+
+#[test]
 fn every_problem_is_named_at_its_place() {
     for (from, to, place, words) in [
         ("slug = \"contoso\"", "slug = \"Contoso Ltd\"", "link.slug", "not a slug"),

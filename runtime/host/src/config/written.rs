@@ -9,10 +9,12 @@ use dualwright_core::mapping::MapVersion;
 use dualwright_core::plan::PlanSettings;
 use dualwright_core::plan::chain::Place;
 use dualwright_core::{LookupRule, Missing, StepKind, SystemKind, Unmatched};
+use dualwright_sandbox::Limits as PluginLimits;
 use reqwest::Url;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::plugin_limits::{WrittenPluginLimits, WrittenTenantLimits};
 use super::versions::Versions;
 use super::{
     BindingConfig, Config as Meaning, ConfigProblem, FaultPolicy, LeavingFilter, Limits, LinkConfig, LookupConfig,
@@ -60,12 +62,15 @@ struct WrittenLimits {
     transaction_budget_seconds: Option<u64>,
     /// The part of the budget that only the write may use; 30 when left out.
     write_reserve_seconds: Option<u64>,
-    /// Over this, summed per plugin and transaction, a plugin is reported as slow; 500 when left out.
-    plugin_goal_ms: Option<u64>,
-    /// Ends one call of a plugin; 2000 when left out.
-    plugin_hard_limit_ms: Option<u64>,
-    /// Memory of one instance of a plugin; 64 when left out.
-    plugin_memory_mib: Option<usize>,
+    /// What a plugin may use, where its installation says nothing else.
+    #[serde(default)]
+    plugin: WrittenPluginLimits,
+    /// What all plugins of the tenant may use together.
+    #[serde(default)]
+    tenant: WrittenTenantLimits,
+    /// Threads that plugins run on; one per processor when left out.
+    #[schemars(range(min = 1, max = 256))]
+    plugin_threads: Option<usize>,
     /// How often a feed is asked when it had nothing; 500 when left out.
     poll_interval_ms: Option<u64>,
     /// Rows of one batch; 998 when left out, which is what a change set holds beside receipt and fence.
@@ -254,6 +259,9 @@ struct TableMap {
     /// What a trap, a timeout or a broken answer means for the record.
     #[serde(default)]
     on_fault: FaultPolicy,
+    /// Where this installation may use more, or less, than `[limits.plugin]` says.
+    #[serde(default)]
+    limits: WrittenPluginLimits,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -292,6 +300,9 @@ struct Binding {
     /// What a trap, a timeout or a broken answer means for the record.
     #[serde(default)]
     on_fault: FaultPolicy,
+    /// Where this installation may use more, or less, than `[limits.plugin]` says.
+    #[serde(default)]
+    limits: WrittenPluginLimits,
 }
 
 /// The names of [`StepKind`], for the schema of the file.
@@ -325,13 +336,13 @@ enum BindingDirection {
     Both,
 }
 
-struct Problems<'a> {
+pub(super) struct Problems<'a> {
     file: &'a str,
     list: Vec<ConfigProblem>,
 }
 
 impl Problems<'_> {
-    fn add(&mut self, place: impl Into<String>, message: impl Into<String>, remedy: &str) {
+    pub(super) fn add(&mut self, place: impl Into<String>, message: impl Into<String>, remedy: &str) {
         self.list.push(ConfigProblem {
             file: self.file.to_owned(),
             place: place.into(),
@@ -382,10 +393,10 @@ pub(super) fn raise(
             problems.add(&place, "the slug is there twice", "Give each map its own slug");
         }
         match map.table_map {
-            Some(_) => table_maps.extend(raise_table_map(map, &place, &mut problems)),
+            Some(_) => table_maps.extend(raise_table_map(map, &place, &limits.plugin, &mut problems)),
             None => {
                 let state = folder.join(&written.state);
-                maps.extend(raise_map(map, &place, folder, &state, &companies, &mut problems));
+                maps.extend(raise_map(map, &place, folder, &state, &companies, &limits.plugin, &mut problems));
             }
         }
     }
@@ -417,9 +428,9 @@ fn raise_limits(written: &WrittenLimits, problems: &mut Problems<'_>) -> Limits 
     let limits = Limits {
         transaction_budget: written.transaction_budget_seconds.map_or(default.transaction_budget, Duration::from_secs),
         write_reserve: written.write_reserve_seconds.map_or(default.write_reserve, Duration::from_secs),
-        plugin_goal: written.plugin_goal_ms.map_or(default.plugin_goal, Duration::from_millis),
-        plugin_hard_limit: written.plugin_hard_limit_ms.map_or(default.plugin_hard_limit, Duration::from_millis),
-        plugin_memory_bytes_max: written.plugin_memory_mib.map_or(default.plugin_memory_bytes_max, |mib| mib << 20),
+        plugin: written.plugin.raise(&default.plugin, "limits.plugin", problems),
+        tenant: written.tenant.raise(problems),
+        plugin_threads: written.plugin_threads,
         poll_interval: written.poll_interval_ms.map_or(default.poll_interval, Duration::from_millis),
         batch_rows_max: written.batch_rows_max.unwrap_or(default.batch_rows_max),
         initial_sync_concurrency: written.initial_sync_concurrency.unwrap_or(default.initial_sync_concurrency),
@@ -436,6 +447,9 @@ fn raise_limits(written: &WrittenLimits, problems: &mut Problems<'_>) -> Limits 
             "is not between 1 and 998",
             "A change set holds 998 rows beside receipt and fence",
         );
+    }
+    if limits.plugin_threads.is_some_and(|threads| !(1..=256).contains(&threads)) {
+        problems.add("limits.plugin_threads", "is not between 1 and 256", "Leave it out for one per processor");
     }
     if !(1..=16).contains(&limits.initial_sync_concurrency) {
         problems.add("limits.initial_sync_concurrency", "is not between 1 and 16", "Start with 4");
@@ -528,9 +542,11 @@ fn raise_map(
     folder: &Path,
     state: &Path,
     companies_of_link: &BTreeSet<String>,
+    plugin_limits: &PluginLimits,
     problems: &mut Problems<'_>,
 ) -> Option<MapConfig> {
-    let bindings = map.plugin.into_iter().filter_map(|binding| raise_binding(binding, place, problems)).collect();
+    let bindings =
+        map.plugin.into_iter().filter_map(|binding| raise_binding(binding, place, plugin_limits, problems)).collect();
     let file = match (&map.file, &map.version) {
         (Some(file), None) => Some(folder.join(file)),
         (None, Some(version)) => raise_version(version, &map.slug, place, state, problems),
@@ -635,7 +651,12 @@ fn raise_version(version: &str, slug: &str, place: &str, state: &Path, problems:
 }
 
 /// A map whose rows a plugin computes. `None` when something is wrong with it.
-fn raise_table_map(map: Map, place: &str, problems: &mut Problems<'_>) -> Option<TableMapConfig> {
+fn raise_table_map(
+    map: Map,
+    place: &str,
+    plugin_limits: &PluginLimits,
+    problems: &mut Problems<'_>,
+) -> Option<TableMapConfig> {
     for (key, is_there) in [
         ("file", map.file.is_some()),
         ("version", map.version.is_some()),
@@ -680,6 +701,8 @@ fn raise_table_map(map: Map, place: &str, problems: &mut Problems<'_>) -> Option
             "Only a transform may have on_fault = \"pass-through\"",
         );
     }
+    let limits =
+        table_map.limits.raise(plugin_limits, &format!("{place}, plugin `{}`, limits", table_map.plugin), problems);
     let parameters = raise_parameters(table_map.parameters, place, problems);
     Some(TableMapConfig {
         slug: map.slug,
@@ -687,6 +710,7 @@ fn raise_table_map(map: Map, place: &str, problems: &mut Problems<'_>) -> Option
         plugin: table_map.plugin,
         parameters,
         on_fault: table_map.on_fault,
+        limits,
         tables: map
             .table
             .into_iter()
@@ -695,7 +719,12 @@ fn raise_table_map(map: Map, place: &str, problems: &mut Problems<'_>) -> Option
     })
 }
 
-fn raise_binding(binding: Binding, place: &str, problems: &mut Problems<'_>) -> Option<BindingConfig> {
+fn raise_binding(
+    binding: Binding,
+    place: &str,
+    plugin_limits: &PluginLimits,
+    problems: &mut Problems<'_>,
+) -> Option<BindingConfig> {
     let stage = match binding.stage {
         WrittenStage::Transform => Stage::Transform,
         WrittenStage::PreValidate => Stage::PreValidate,
@@ -743,6 +772,7 @@ fn raise_binding(binding: Binding, place: &str, problems: &mut Problems<'_>) -> 
         BindingDirection::ToFinops => vec![SystemKind::Finops],
         BindingDirection::Both => vec![SystemKind::Dataverse, SystemKind::Finops],
     };
+    let limits = binding.limits.raise(plugin_limits, &format!("{place}, plugin `{}`, limits", binding.name), problems);
     let parameters = raise_parameters(binding.parameters, place, problems);
     Some(BindingConfig {
         plugin: binding.name,
@@ -752,6 +782,7 @@ fn raise_binding(binding: Binding, place: &str, problems: &mut Problems<'_>) -> 
         targets,
         parameters,
         on_fault: binding.on_fault,
+        limits,
     })
 }
 

@@ -62,6 +62,7 @@ impl Workshop<'_> {
                 targets: Vec::new(),
                 writable,
                 parameters: config.parameters.clone(),
+                limits: Some(config.limits),
             };
             match self.sandbox.install(binding.plugin, spec) {
                 Ok(installation) => list.push(Binding {

@@ -10,7 +10,6 @@ use dualwright_core::mapping::{Leg, Mapping, Reference, Severity};
 use dualwright_core::plan::{self, PlanInput};
 use dualwright_core::{Class, Fault, Schema, SystemKind};
 use dualwright_sandbox::{Plugin, Sandbox, SandboxSettings};
-use tokio::sync::Semaphore;
 
 use super::bindings::Workshop;
 use super::order::{Node, parents_first};
@@ -63,16 +62,23 @@ pub struct PreparedLink {
     pub notices: Vec<StartProblem>,
 }
 
-/// Settings of the sandbox for this configuration.
+/// The sandbox of this configuration.
 pub fn sandbox(config: &Config) -> Result<Sandbox, Fault> {
-    Sandbox::new(SandboxSettings {
-        goal: config.limits.plugin_goal,
+    Sandbox::new(sandbox_settings(config))
+}
+
+/// Settings of the sandbox for this configuration.
+pub(crate) fn sandbox_settings(config: &Config) -> SandboxSettings {
+    let default = SandboxSettings::default();
+    SandboxSettings {
+        limits: config.limits.plugin,
+        tenant: config.limits.tenant,
         budget: config.limits.transaction_budget,
-        hard_limit: config.limits.plugin_hard_limit,
-        memory_bytes_max: config.limits.plugin_memory_bytes_max,
+        threads: config.limits.plugin_threads.unwrap_or(default.threads),
+        memory_bytes_highest: config.plugin_memory_bytes_highest().max(default.memory_bytes_highest),
         cache: Some(config.state.join("compiled")),
-        ..SandboxSettings::default()
-    })
+        ..default
+    }
 }
 
 /// Makes the link of a configuration, or says everything that is in the way.
@@ -175,7 +181,6 @@ pub async fn prepare_with(config: &Config, store: Store, sandbox: Sandbox) -> Re
         let set = Arc::clone(&map.dataverse.table.schema.set);
         maps_of.entry(set).or_default().push(Arc::clone(&map.slug));
     }
-    let guest_threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let feed_tables = feed_tables(&maps, &schemas);
     let link = Link {
         scope,
@@ -193,7 +198,6 @@ pub async fn prepare_with(config: &Config, store: Store, sandbox: Sandbox) -> Re
         maps,
         table_maps,
         maps_of,
-        guest_threads: Semaphore::new(guest_threads),
     };
     Ok(PreparedLink { link, notices: problems.list })
 }

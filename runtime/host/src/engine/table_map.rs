@@ -130,6 +130,7 @@ impl ReadTableMap<'_> {
             targets: targets.iter().map(|target| Arc::clone(&target.granted)).collect(),
             writable: source.writable,
             parameters: self.config.parameters.clone(),
+            limits: Some(self.config.limits),
         };
         let installation = match sandbox.install(&self.plugin, spec) {
             Ok(installation) => installation,

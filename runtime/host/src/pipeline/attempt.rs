@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use dualwright_core::{Class, Code, Fault, SystemKind, TransactionId};
-use dualwright_sandbox::{CallContext, Session};
+use dualwright_sandbox::{CallContext, QueuedSession as Session};
 
 use super::budget::Budget;
 use super::captured::CapturedChange;
@@ -197,7 +197,7 @@ async fn ready_to_write(
 
 /// The transaction as guests see it, good until the write has to begin.
 fn session(link: &Link, work: &Work<'_>, budget: &Budget) -> Result<Session, Hold> {
-    let now = Instant::now();
+    budget.before_write(Instant::now())?;
     let context = CallContext {
         transaction: work.transaction,
         attempt: work.attempt,
@@ -205,9 +205,9 @@ fn session(link: &Link, work: &Work<'_>, budget: &Budget) -> Result<Session, Hol
         // The same for every repetition of this transaction, and different for every other one.
         seed: work.transaction.0.as_u64_pair().1,
         target: work.source.other(),
-        deadline: now + budget.before_write(now)?,
+        deadline: budget.end_before_write(),
     };
-    Ok(link.sandbox.session(&link.scope.tenant, context))
+    Ok(link.sandbox.queued_session(&link.scope.tenant, context))
 }
 
 /// Whether the work still stands. An atomic transaction falls with its first failed row: the others share its fate and

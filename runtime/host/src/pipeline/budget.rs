@@ -1,11 +1,14 @@
-//! The time a transaction has left.
+//! The time a transaction has left: one purse for everything that is done for it.
+//!
+//! Reads, plugins and the write draw on the same total, in the order in which they come, so a chain of plugins shares
+//! what is left instead of multiplying a limit. The reserve is for the write, for what finds out or undoes what a write
+//! did, and for the plugins that judge it afterwards.
 
 use std::time::{Duration, Instant};
 
 use dualwright_core::{Code, Fault};
 
-/// Drawn on by reads, plugins and writes; the reserve is for the write alone, so that a slow plugin cannot leave a
-/// transaction half decided.
+/// Drawn on by reads, plugins and writes; the reserve keeps a slow plugin from leaving a transaction half decided.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
     started: Instant,
@@ -35,6 +38,18 @@ impl Budget {
         self.left(now, self.total, "for the write")
     }
 
+    /// When a plugin that runs before the write ends at the latest. In the past when nothing is left.
+    #[must_use]
+    pub fn end_before_write(&self) -> Instant {
+        self.started + self.total.saturating_sub(self.write_reserve)
+    }
+
+    /// When everything ends, plugins that run after the write included.
+    #[must_use]
+    pub fn end(&self) -> Instant {
+        self.started + self.total
+    }
+
     fn left(&self, now: Instant, of: Duration, what: &str) -> Result<Duration, Fault> {
         let used = now.saturating_duration_since(self.started);
         match of.checked_sub(used) {
@@ -60,5 +75,6 @@ mod tests {
         assert_eq!(budget.before_write(at(90)).expect_err("spent").code, Code::BudgetSpent);
         assert_eq!(budget.for_write(at(90)).expect("left"), Duration::from_secs(30));
         assert_eq!(budget.for_write(at(120)).expect_err("spent").code, Code::BudgetSpent);
+        assert_eq!((budget.end_before_write(), budget.end()), (at(90), at(120)));
     }
 }

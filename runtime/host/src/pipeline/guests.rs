@@ -1,14 +1,15 @@
 //! The plugins of a flow: called once per map and stage, and what their faults mean for the rows.
 //!
-//! Guests are synchronous and may use a core for up to their hard limit, so they run on a thread that the async
-//! runtime gives up for the time, as many at once as the link allows.
+//! Guests are synchronous and may use a core for up to their hard limit, so they run on the sandbox's own threads, in
+//! the tenant's turns, and are awaited here. What a call is given it owns, because whoever awaits it may be gone first.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use dualwright_core::reconcile::Decision;
 use dualwright_core::{Class, Code, Fault, Operation, SystemKind, Value};
-use dualwright_sandbox::{CallFault, RowInfo, RowIssue, Session, Severity};
+use dualwright_sandbox::{CallFault, QueuedSession as Session, RowInfo, RowIssue, Session as Calls, Severity};
 
 use super::attempt::{Hold, Work};
 use super::budget::Budget;
@@ -31,17 +32,22 @@ pub(super) async fn transform(
             carry_on(link, map_index, target, &binding.cuts, rows);
             continue;
         }
-        let answers = {
-            let inputs = Picked::new(own.iter().map(|&index| rows[index].fields.as_slice()), &binding.inputs);
-            let (inputs, infos) = (inputs.rows(), infos(rows, &own));
-            on_guest_thread(link, || {
-                in_pieces(own.len(), &mut |piece| match binding.back {
-                    false => session.transform(&binding.installation, &infos[piece.clone()], &inputs[piece]),
-                    true => session.transform_back(&binding.installation, &infos[piece.clone()], &inputs[piece]),
-                })
-            })
-            .await
-        };
+        let inputs = Picked::new(own.iter().map(|&index| rows[index].fields.as_slice()), &binding.inputs);
+        let given = Arc::new((inputs, Infos::of(rows, &own)));
+        let (installation, back) = (Arc::clone(&binding.installation), binding.back);
+        let answers = in_pieces(session, own.len(), || {
+            let (installation, given) = (Arc::clone(&installation), Arc::clone(&given));
+            move |calls: &mut Calls, piece: Piece| {
+                let (inputs, infos) = &*given;
+                let input = inputs.rows(piece.clone());
+                let info = infos.lend(piece);
+                match back {
+                    false => calls.transform(&installation, &info, &input),
+                    true => calls.transform_back(&installation, &info, &input),
+                }
+            }
+        })
+        .await;
         for (piece, answer) in answers {
             match answer {
                 Ok(patch) => {
@@ -97,17 +103,19 @@ pub(super) async fn pre_validate(
             .iter()
             .map(|&index| rows[index].current.as_ref().map(|current| pick(&current.values, &columns)))
             .collect::<Vec<_>>();
-        let answers = {
-            let infos = infos(rows, &own);
-            on_guest_thread(link, || {
-                in_pieces(own.len(), &mut |piece| {
-                    let proposed = piece.clone().map(|at| proposed[at].as_slice()).collect::<Vec<_>>();
-                    let current = piece.clone().map(|at| current[at].as_deref()).collect::<Vec<_>>();
-                    session.pre_validate(&binding.installation, &infos[piece], &current, &proposed)
-                })
-            })
-            .await
-        };
+        let given = Arc::new((proposed, current, Infos::of(rows, &own)));
+        let installation = Arc::clone(&binding.installation);
+        let answers = in_pieces(session, own.len(), || {
+            let (installation, given) = (Arc::clone(&installation), Arc::clone(&given));
+            move |calls: &mut Calls, piece: Piece| {
+                let (proposed, current, infos) = &*given;
+                let proposed = proposed[piece.clone()].iter().map(Vec::as_slice).collect::<Vec<_>>();
+                let current = current[piece.clone()].iter().map(Option::as_deref).collect::<Vec<_>>();
+                let info = infos.lend(piece);
+                calls.pre_validate(&installation, &info, &current, &proposed)
+            }
+        })
+        .await;
         for (piece, answer) in answers {
             match answer {
                 Ok(issues) => {
@@ -170,17 +178,21 @@ pub(super) async fn post_validate(
             .iter()
             .map(|stored| stored.as_ref().ok().and_then(Option::as_ref).map(|stored| pick(&stored.values, &columns)))
             .collect::<Vec<_>>();
-        let answers = {
-            let infos = infos(rows, &own);
-            on_guest_thread(link, || {
-                in_pieces(own.len(), &mut |piece| {
-                    let sent = piece.clone().map(|at| sent[at].as_slice()).collect::<Vec<_>>();
-                    let stored = piece.clone().map(|at| stored[at].as_deref()).collect::<Vec<_>>();
-                    session.post_validate(&binding.installation, &infos[piece], &sent, &stored)
-                })
-            })
-            .await
-        };
+        let given = Arc::new((sent, stored, Infos::of(rows, &own)));
+        let installation = Arc::clone(&binding.installation);
+        // What was kept in reserve for the write is theirs by now.
+        session.set_deadline(budget.end());
+        let answers = in_pieces(session, own.len(), || {
+            let (installation, given) = (Arc::clone(&installation), Arc::clone(&given));
+            move |calls: &mut Calls, piece: Piece| {
+                let (sent, stored, infos) = &*given;
+                let sent = sent[piece.clone()].iter().map(Vec::as_slice).collect::<Vec<_>>();
+                let stored = stored[piece.clone()].iter().map(Option::as_deref).collect::<Vec<_>>();
+                let info = infos.lend(piece);
+                calls.post_validate(&installation, &info, &sent, &stored)
+            }
+        })
+        .await;
         for (piece, answer) in answers {
             match answer {
                 Ok(issues) => {
@@ -241,68 +253,128 @@ fn on_target(mut issues: Vec<RowIssue>, names: &dyn Fn(usize) -> String) -> Vec<
     issues
 }
 
-/// What guests are told of these rows.
-pub(super) fn infos<'a>(rows: &'a [RowWork], own: &[usize]) -> Vec<RowInfo<'a>> {
-    let info = |row: &'a RowWork| RowInfo {
-        operation: row.operation,
-        creating: row.base.as_ref().is_none_or(|base| base.deleted) && row.current.is_none(),
-        company: row.company.as_deref().unwrap_or_default(),
-    };
-    own.iter().map(|&index| info(&rows[index])).collect()
+/// What guests are told of rows, apart from the rows themselves, which change while guests run. The companies are few,
+/// and each is there once.
+pub(super) struct Infos {
+    /// Operation, whether it is being created, and the number of its company.
+    rows: Vec<(Operation, bool, usize)>,
+    companies: Vec<String>,
+}
+
+impl Infos {
+    pub(super) fn of(rows: &[RowWork], own: &[usize]) -> Self {
+        let mut companies: Vec<String> = Vec::new();
+        let mut last = 0;
+        let rows = own
+            .iter()
+            .map(|&index| {
+                let row = &rows[index];
+                let company = row.company.as_deref().unwrap_or_default();
+                // Rows that follow each other mostly belong to one company.
+                if companies.get(last).is_none_or(|known| known != company) {
+                    last = companies.iter().position(|known| known == company).unwrap_or_else(|| {
+                        companies.push(company.to_owned());
+                        companies.len() - 1
+                    });
+                }
+                let creating = row.base.as_ref().is_none_or(|base| base.deleted) && row.current.is_none();
+                (row.operation, creating, last)
+            })
+            .collect();
+        Self { rows, companies }
+    }
+
+    pub(super) fn lend(&self, piece: Piece) -> Vec<RowInfo<'_>> {
+        let lend = |&(operation, creating, company): &(Operation, bool, usize)| {
+            let company: &str = &self.companies[company];
+            RowInfo { operation, creating, company }
+        };
+        self.rows[piece].iter().map(lend).collect()
+    }
 }
 
 /// The cells of some columns, row after row in one list.
 pub(super) struct Picked {
     cells: Vec<Value>,
     width: usize,
-    count: usize,
 }
 
 impl Picked {
     pub(super) fn new<'a>(rows: impl ExactSizeIterator<Item = &'a [Value]>, columns: &[usize]) -> Self {
-        let (width, count) = (columns.len(), rows.len());
-        let mut cells = Vec::with_capacity(width * count);
+        let width = columns.len();
+        let mut cells = Vec::with_capacity(width * rows.len());
         for row in rows {
             cells.extend(columns.iter().map(|&column| row[column].clone()));
         }
-        Self { cells, width, count }
+        Self { cells, width }
     }
 
-    pub(super) fn rows(&self) -> Vec<&[Value]> {
-        (0..self.count).map(|row| &self.cells[row * self.width..][..self.width]).collect()
+    pub(super) fn rows(&self, piece: Piece) -> Vec<&[Value]> {
+        piece.map(|row| &self.cells[row * self.width..][..self.width]).collect()
     }
-}
-
-pub(super) async fn on_guest_thread<T>(link: &Link, call: impl FnOnce() -> T) -> T {
-    let _permit = link.guest_threads.acquire().await.expect("the semaphore is never closed");
-    tokio::task::block_in_place(call)
 }
 
 pub(super) type Piece = std::ops::Range<usize>;
 
 /// Calls on all rows at once and, when the plugin breaks on them, on ever smaller pieces, so that the fault ends up
-/// with the one record that causes it and the others go on.
-pub(super) fn in_pieces<T>(
+/// with the one record that causes it and the others go on. Each call waits for a turn of its own.
+pub(super) async fn in_pieces<T, C>(
+    session: &mut Session,
     rows: usize,
-    call: &mut dyn FnMut(Piece) -> Result<T, CallFault>,
-) -> Vec<(Piece, Result<T, CallFault>)> {
-    // Halving finds one guilty row of a thousand in some twenty calls; a plugin that breaks on every row is given up.
+    mut call: impl FnMut() -> C,
+) -> Vec<(Piece, Result<T, CallFault>)>
+where
+    T: Send + 'static,
+    C: FnOnce(&mut Calls, Piece) -> Result<T, CallFault> + Send + 'static,
+{
+    // A guest that runs is ended by the sandbox itself, and its session stays; this is for calls that nobody ends.
+    const GRACE: Duration = Duration::from_millis(250);
+    let patience = (session.deadline() + GRACE).into();
+    let mut pieces = Pieces::new(rows);
+    while let Some(piece) = pieces.next() {
+        let call = call();
+        let asked = piece.clone();
+        let turn = session.run(move |calls| call(calls, asked));
+        let answer = match tokio::time::timeout_at(patience, turn).await {
+            Ok(answer) => answer.and_then(|answer| answer),
+            // The guest ends at its next tick, and the session with it.
+            Err(_) => Err(session.abandoned()),
+        };
+        pieces.take(piece, answer);
+    }
+    pieces.answers
+}
+
+/// Which rows are asked about next, and what was answered so far.
+struct Pieces<T> {
+    open: Vec<Piece>,
+    calls: usize,
+    answers: Vec<(Piece, Result<T, CallFault>)>,
+}
+
+impl<T> Pieces<T> {
+    /// Halving finds one guilty row of a thousand in some twenty calls; a plugin that breaks on every row is given up.
     const CALLS_MAX: usize = 64;
-    let mut calls = 0;
-    let mut answers = Vec::new();
-    let mut open = std::iter::once(0..rows).collect::<Vec<Piece>>();
-    while let Some(piece) = open.pop() {
-        calls += 1;
-        match call(piece.clone()) {
-            Err(CallFault { fault, .. }) if is_of_some_row(&fault) && piece.len() > 1 && calls < CALLS_MAX => {
+
+    fn new(rows: usize) -> Self {
+        Self { open: std::iter::once(0..rows).collect(), calls: 0, answers: Vec::new() }
+    }
+
+    fn next(&mut self) -> Option<Piece> {
+        self.open.pop()
+    }
+
+    fn take(&mut self, piece: Piece, answer: Result<T, CallFault>) {
+        self.calls += 1;
+        match answer {
+            Err(fault) if is_of_some_row(&fault.fault) && piece.len() > 1 && self.calls < Self::CALLS_MAX => {
                 let middle = piece.start + piece.len() / 2;
-                open.push(middle..piece.end);
-                open.push(piece.start..middle);
+                self.open.push(middle..piece.end);
+                self.open.push(piece.start..middle);
             }
-            answer => answers.push((piece, answer)),
+            answer => self.answers.push((piece, answer)),
         }
     }
-    answers
 }
 
 /// Whether a fault of a whole call may be the doing of one of its rows.
@@ -318,7 +390,7 @@ pub(super) fn faulted(
     on_fault: FaultPolicy,
     fault: CallFault,
 ) -> Result<(), Hold> {
-    let CallFault { fault, retry_after } = fault;
+    let CallFault { fault, retry_after, .. } = fault;
     if let Some(after) = retry_after {
         return Err(Hold { after: Some(after), fault });
     }
@@ -378,10 +450,25 @@ pub(super) fn complain(rows: &mut [RowWork], own: &[usize], issues: Vec<RowIssue
 
 #[cfg(test)]
 mod tests {
+    use dualwright_sandbox::FaultKind;
+
     use super::*;
 
     fn broken(code: Code) -> CallFault {
-        CallFault { fault: Fault::new(code, "x"), retry_after: None }
+        CallFault { kind: FaultKind::Trap, fault: Fault::new(code, "x"), retry_after: None }
+    }
+
+    /// The answers to `rows` rows, and how many calls they took.
+    fn ask(
+        rows: usize,
+        mut call: impl FnMut(&Piece) -> Result<(), CallFault>,
+    ) -> (Vec<(Piece, Result<(), CallFault>)>, usize) {
+        let mut pieces = Pieces::new(rows);
+        while let Some(piece) = pieces.next() {
+            let answer = call(&piece);
+            pieces.take(piece, answer);
+        }
+        (pieces.answers, pieces.calls)
     }
 
     #[test]
@@ -392,11 +479,13 @@ mod tests {
             (1_000, vec![0, 999], Code::PluginTrapped),
             (1_000, vec![512], Code::WrongType),
         ] {
-            let mut calls = 0;
-            let answers = in_pieces(rows, &mut |piece| {
-                calls += 1;
-                if guilty.iter().any(|row| piece.contains(row)) { Err(broken(code)) } else { Ok(()) }
-            });
+            let (answers, calls) =
+                ask(
+                    rows,
+                    |piece| {
+                        if guilty.iter().any(|row| piece.contains(row)) { Err(broken(code)) } else { Ok(()) }
+                    },
+                );
             let failed = answers.iter().filter(|(_, answer)| answer.is_err()).map(|(piece, _)| piece.clone());
             assert_eq!(failed.collect::<Vec<_>>(), guilty.iter().map(|&row| row..row + 1).collect::<Vec<_>>());
             assert_eq!(answers.iter().map(|(piece, _)| piece.len()).sum::<usize>(), rows);
@@ -406,21 +495,13 @@ mod tests {
 
     #[test]
     fn what_is_not_the_plugins_fault_is_not_searched_for() {
-        let mut calls = 0;
-        let answers = in_pieces(1_000, &mut |_| {
-            calls += 1;
-            Err::<(), _>(broken(Code::BudgetSpent))
-        });
+        let (answers, calls) = ask(1_000, |_| Err(broken(Code::BudgetSpent)));
         assert_eq!((answers.len(), calls), (1, 1));
     }
 
     #[test]
     fn a_plugin_that_breaks_on_everything_is_given_up() {
-        let mut calls = 0;
-        let answers = in_pieces(100_000, &mut |_| {
-            calls += 1;
-            Err::<(), _>(broken(Code::PluginTrapped))
-        });
+        let (answers, calls) = ask(100_000, |_| Err(broken(Code::PluginTrapped)));
         assert_eq!(answers.iter().map(|(piece, _)| piece.len()).sum::<usize>(), 100_000);
         assert!(calls <= 200, "{calls}");
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use dualwright_core::plan::{Flow, MapPlan};
 use dualwright_core::{Fault, RowKey, SystemKind, Value};
 use dualwright_sandbox::{Installation, Sandbox};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 
 use super::lookups::{Lookups, Sources};
 use super::ownership::Claims;
@@ -39,8 +39,6 @@ pub struct Link {
     pub feed_tables: HashMap<Arc<str>, Arc<Table>>,
     /// The maps that write a Dataverse table, whose cross references know its rows.
     pub maps_of: HashMap<Arc<str>, Vec<Arc<str>>>,
-    /// Guests run on at most this many threads at a time.
-    pub guest_threads: Semaphore,
 }
 
 /// One table map on this link.

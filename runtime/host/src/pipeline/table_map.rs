@@ -6,15 +6,18 @@
 //! taken up stand aside and share the fate of what became of them.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use dualwright_core::{Code, Fault, Operation, RowKey, SystemKind, Value};
-use dualwright_sandbox::{CallFault, Mapped, MergedRow, Part, RowInfo, Session};
+use dualwright_sandbox::{
+    CallFault, Installation, Mapped, MergedRow, Part, QueuedSession as Session, RowInfo, Session as Calls,
+};
 use uuid::Uuid;
 
 use super::attempt::{Hold, Work};
 use super::budget::Budget;
-use super::guests;
+use super::guests::{self, Piece};
 use super::link::{Link, LinkMap, Role, TableMap, TargetColumn};
 use super::row::{RowFate, RowReference, RowWork};
 use crate::connect::{Address, StoredRow};
@@ -32,17 +35,17 @@ pub(super) async fn split(
         if own.is_empty() {
             continue;
         }
-        let answers = {
-            let sources = own.iter().map(|&at| rows[at].source.as_slice());
-            let inputs = guests::Picked::new(sources, &table_map.source_columns);
-            let (inputs, infos) = (inputs.rows(), guests::infos(rows, &own));
-            guests::on_guest_thread(link, || {
-                guests::in_pieces(own.len(), &mut |piece| {
-                    session.table_map(&table_map.installation, &infos[piece.clone()], &inputs[piece])
-                })
-            })
-            .await
-        };
+        let sources = own.iter().map(|&at| rows[at].source.as_slice());
+        let inputs = guests::Picked::new(sources, &table_map.source_columns);
+        let given = Arc::new((inputs, guests::Infos::of(rows, &own)));
+        let answers = guests::in_pieces(session, own.len(), || {
+            let (installation, given) = (Arc::clone(&table_map.installation), Arc::clone(&given));
+            move |calls: &mut Calls, piece: Piece| {
+                let (inputs, infos) = &*given;
+                calls.table_map(&installation, &infos.lend(piece.clone()), &inputs.rows(piece))
+            }
+        })
+        .await;
         for (piece, answer) in answers {
             match answer {
                 Ok(mapped) => take_mapped(link, table_map, rows, &own[piece], mapped),
@@ -172,11 +175,15 @@ pub(super) async fn merge(
             .map(|group| Some(guests::pick(&group.current.as_ref()?.values, &table_map.source_columns)))
             .collect::<Vec<_>>();
         let first = groups.iter().map(|group| group.changed[0].1).collect::<Vec<_>>();
-        let answers = guests::on_guest_thread(link, || {
-            guests::in_pieces(groups.len(), &mut |piece| {
+        let parts = groups.iter_mut().map(|group| std::mem::take(&mut group.parts)).collect::<Vec<_>>();
+        let given = Arc::new((parts, current));
+        let answers = guests::in_pieces(session, groups.len(), || {
+            let (installation, given) = (Arc::clone(&table_map.installation), Arc::clone(&given));
+            move |calls: &mut Calls, piece: Piece| {
+                let (parts, current) = &*given;
                 let current = current[piece.clone()].iter().map(Option::as_deref).collect::<Vec<_>>();
-                call_back(session, table_map, &groups[piece], &current)
-            })
+                call_back(calls, &installation, &parts[piece], &current)
+            }
         })
         .await;
         let mut merged = Vec::new();
@@ -417,15 +424,15 @@ struct TableParts<'a> {
 }
 
 fn call_back(
-    session: &mut Session,
-    table_map: &TableMap,
-    groups: &[Group],
+    calls: &mut Calls,
+    installation: &Installation,
+    groups: &[Vec<PartRow>],
     current: &[Option<&[Value]>],
 ) -> Result<dualwright_sandbox::Merged, CallFault> {
     let mut tables: Vec<TableParts<'_>> = Vec::new();
-    tables.resize_with(table_map.targets.len(), TableParts::default);
-    for (position, group) in groups.iter().enumerate() {
-        for part in &group.parts {
+    tables.resize_with(installation.spec.targets.len(), TableParts::default);
+    for (position, parts) in groups.iter().enumerate() {
+        for part in parts {
             let table = &mut tables[part.target];
             table.info.push(part.info.as_info());
             table.rows.push(&part.values);
@@ -438,7 +445,7 @@ fn call_back(
         .filter(|(_, parts)| !parts.rows.is_empty())
         .map(|(table, parts)| Part { table, info: &parts.info, rows: &parts.rows, source_rows: &parts.source_rows })
         .collect::<Vec<_>>();
-    session.table_map_back(&table_map.installation, &parts, current)
+    calls.table_map_back(installation, &parts, current)
 }
 
 /// One row of the source map, in whose fate the changed rows share.
