@@ -929,6 +929,7 @@ fn a_plugin_that_breaks_on_one_record_of_a_batch_fails_that_one() {
         check_hostile(&format!(
             r#"
             limit plugin.hard_limit_ms = 100
+            limit plugin.wall_limit_ms = 60000
             bind currencies {{ name = "hostile", stage = "transform", field = "NAME", direction = "to-dataverse", parameters = {{ mode = "{wrong}-on-x" }} }}
             {good}
             finops insert Currencies CurrencyCode=BAD Name=x

@@ -70,7 +70,7 @@ impl Default for Limits {
         Self {
             goal: Duration::from_millis(500),
             hard_limit: Duration::from_secs(2),
-            wall_limit: Duration::from_secs(8),
+            wall_limit: Duration::from_secs(20),
             call_min: Duration::from_millis(50),
             host_call_limit: Duration::from_secs(5),
             memory_bytes_max: 64 << 20,

@@ -20,7 +20,7 @@ pub(super) struct WrittenPluginLimits {
     goal_ms: Option<u64>,
     /// Of the plugin's own time on a processor: ends one call; 2000 when left out.
     hard_limit_ms: Option<u64>,
-    /// Of wall time: ends one call even when the machine was too busy to run it; four times the hard limit when left
+    /// Of wall time: ends one call even when the machine was too busy to run it; ten times the hard limit when left
     /// out.
     wall_limit_ms: Option<u64>,
     /// With less than this left of the transaction's budget a call is not begun; 50 when left out.
@@ -98,7 +98,7 @@ impl WrittenPluginLimits {
         let kib = |written: Option<usize>, base| written.map_or(base, |kib| kib.saturating_mul(1 << 10));
         let hard_limit = millis(self.hard_limit_ms, base.hard_limit);
         let wall_limit = match (self.wall_limit_ms, self.hard_limit_ms) {
-            (None, Some(_)) => hard_limit.saturating_mul(4),
+            (None, Some(_)) => hard_limit.saturating_mul(10),
             (written, _) => millis(written, base.wall_limit),
         };
         let limits = PluginLimits {

@@ -51,7 +51,7 @@ fn an_installation_says_only_where_its_limits_differ() {
     assert_eq!(config.limits.tenant.calls_in_flight_max, Some(3));
     let own = config.maps[0].bindings[0].limits;
     assert_eq!((own.memory_bytes_max, own.log_lines_max), (32 << 20, 5), "what all have");
-    assert_eq!((own.hard_limit, own.wall_limit), (Duration::from_millis(300), Duration::from_millis(1_200)));
+    assert_eq!((own.hard_limit, own.wall_limit), (Duration::from_millis(300), Duration::from_millis(3_000)));
     let warm = own.warm.expect("asked for");
     assert_eq!((warm.age_max, warm.transactions_max), (Duration::from_secs(60), 128));
     assert_eq!(config.plugin_memory_bytes_highest(), 32 << 20);
