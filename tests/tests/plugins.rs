@@ -11,7 +11,7 @@ use dualwright_core::schema::{Lookup, LookupTarget};
 use dualwright_core::{Column, Kind, Operation, Schema, SystemKind, TransactionId, Value};
 use dualwright_plugins::{STANDARD, standard};
 use dualwright_sandbox::{
-    CallContext, ExtensionPoint, Installation, InstallationSpec, Part, Plugin, RowInfo, RowIssue, Sandbox,
+    CallContext, ExtensionPoint, Installation, InstallationSpec, Limits, Part, Plugin, RowInfo, RowIssue, Sandbox,
     SandboxSettings, Session,
 };
 use serde_json::{Value as Json, json};
@@ -71,6 +71,7 @@ impl Place {
             targets: targets.to_vec(),
             writable: (0..writable).collect(),
             parameters,
+            limits: None,
         };
         let installation =
             sandbox.install(&plugin, spec).unwrap_or_else(|fault| panic!("{name} is installed: {fault}"));
@@ -358,7 +359,11 @@ fn slices_do_not_show() {
     let info = vec![info(Operation::Upsert); rows.len()];
     let mut answers = Vec::new();
     for slice_bytes_max in [4 * 1024 * 1024, 16 * 1024] {
-        let sandbox = Sandbox::new(SandboxSettings { slice_bytes_max, ..Default::default() }).expect("it starts");
+        let sandbox = Sandbox::new(SandboxSettings {
+            limits: Limits { slice_bytes_max, ..Limits::default() },
+            ..Default::default()
+        })
+        .expect("it starts");
         let plugin = admit(&sandbox, "text-cleanup");
         let spec = InstallationSpec {
             tenant: "default".into(),
@@ -368,6 +373,7 @@ fn slices_do_not_show() {
             targets: Vec::new(),
             writable: vec![0],
             parameters: json!({ "case": "lower" }),
+            limits: None,
         };
         let installation = sandbox.install(&plugin, spec).expect("it is installed");
         let place = Place { sandbox, installation };
@@ -402,6 +408,7 @@ fn wrong_parameters_stop_the_start() {
             targets: Vec::new(),
             writable: if point == ExtensionPoint::Transform { vec![writable] } else { Vec::new() },
             parameters: parameters.clone(),
+            limits: None,
         };
         let fault = sandbox.install(&plugin, spec).expect_err("it is refused");
         assert_eq!(fault.code.to_string(), "DW-4005", "{name} {parameters}: {fault}");
