@@ -12,7 +12,7 @@ pub(super) struct World<'a> {
     pub seed: u64,
 }
 
-/// Days of one year of business.
+/// The year of business.
 const YEAR: i64 = 2026;
 
 const FIRST: [&str; 12] = [
@@ -676,19 +676,33 @@ pub(super) fn payment_term(numbers: &mut Numbers) -> &'static str {
     numbers.pick(&TERMS).0
 }
 
-/// The day this many days after the first of the year, as F&O takes it.
+/// The day this many days after the first of the year, as F&O takes it; below 730, so that no year is a leap year.
 pub(super) fn date(days: i64) -> String {
-    // Months as they come in a common year; a project may end in the next.
     const MONTHS: [i64; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let (mut year, mut rest) = (YEAR + days / 365, days % 365);
-    if year % 4 == 0 {
-        year += 1;
+    let (year, mut rest) = (YEAR + days / 365, days % 365);
+    let mut month = 0;
+    while rest >= MONTHS[month] {
+        rest -= MONTHS[month];
+        month += 1;
     }
-    for (month, length) in MONTHS.iter().enumerate() {
-        if rest < *length {
-            return format!("{year}-{:02}-{:02}", month + 1, rest + 1);
+    format!("{year}-{:02}-{:02}", month + 1, rest + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_become_dates() {
+        for (days, wanted) in [
+            (0, "2026-01-01"),
+            (31, "2026-02-01"),
+            (58, "2026-02-28"),
+            (59, "2026-03-01"),
+            (364, "2026-12-31"),
+            (365, "2027-01-01"),
+        ] {
+            assert_eq!(date(days), wanted);
         }
-        rest -= length;
     }
-    format!("{year}-12-31")
 }
