@@ -29,6 +29,9 @@
 //! activity conflict MAP KEY words of it   the log has such a line
 //! timed PLUGIN                   `status` has figures of it, while the runtime is at work
 //! calls PLUGIN 3                 so often it was called since the runtime was opened
+//! dataverse drop TABLE COLUMN    somebody deletes a column, by logical names
+//! finops redefine {…}            a deployment puts another definition in place of a table's
+//! refresh [MAP…]                 `dualwright map refresh`, beside the runtime; maps that are named are accepted
 //! retry MAP KEY                  somebody retries a failed record, and it settles
 //! differences 1                  what compare must find at the end; without the line both sides must be equal
 //! ```
@@ -182,6 +185,10 @@ impl Teller {
                 let places = self.world.timed_places().await?;
                 ensure!(places.iter().any(|place| place.starts_with(rest)), "there are: {places:?}");
             }
+            "refresh" => {
+                let accepted = rest.split_whitespace().collect::<Vec<_>>();
+                self.world.refresh(&accepted).await?;
+            }
             "calls" => {
                 let (plugin, number) = rest.split_once(' ').context("calls PLUGIN NUMBER")?;
                 let calls = self.world.calls(plugin)?;
@@ -220,6 +227,11 @@ impl Teller {
                 let answer = system.transaction(&edits).await?;
                 answer.map_err(|refused| anyhow::anyhow!("{kind} refused it: {refused}"))?;
             }
+            "drop" => {
+                let (table, column) = rest.split_once(' ').context("drop TABLE COLUMN")?;
+                system.drop_column(table, column.trim()).await?;
+            }
+            "redefine" => self.world.emulator(kind).redefine(serde_json::from_str(rest)?)?,
             "faults" => system.control("POST", "faults", Some(rest)).await?,
             "well" => system.control("DELETE", "faults", None).await?,
             "forget" => system.control("POST", "expire-delta-links", None).await?,

@@ -214,6 +214,15 @@ impl SystemClient {
         Ok(if refused.is_none() { Ok(()) } else { Err(answer) })
     }
 
+    /// Deletes a column of a table, by their logical names (Dataverse).
+    pub async fn drop_column(&self, table: &str, column: &str) -> anyhow::Result<()> {
+        let attribute = format!("EntityDefinitions(LogicalName='{table}')/Attributes(LogicalName='{column}')");
+        let answer = self.client.delete(format!("{}{}/{attribute}", self.base, self.root())).send().await?;
+        let status = answer.status();
+        ensure!(status.is_success(), "{attribute} was not deleted: {status} {}", answer.text().await?);
+        Ok(())
+    }
+
     /// Tells the emulator what a real system cannot be told, below `/_emulator/`.
     pub async fn control(&self, method: &str, what: &str, body: Option<&str>) -> anyhow::Result<()> {
         let method = Method::from_bytes(method.as_bytes())?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use dualwright::config::Config;
 use dualwright::config::versions::Versions;
-use dualwright::engine::prepare::prepare;
+use dualwright::engine::prepare::{prepare, prepare_accepting, sandbox};
 use dualwright::engine::progress::{Event, Watcher};
 use dualwright::engine::runtime::Runtime;
 use dualwright::engine::{Engine, LiveEnd};
@@ -353,6 +353,18 @@ impl World {
     pub fn calls(&self, plugin: &str) -> anyhow::Result<u64> {
         let timings = self.engine()?.plugin_timings();
         Ok(timings.iter().filter(|timing| timing.plugin == plugin).map(|timing| timing.calls).sum())
+    }
+
+    /// What `dualwright map refresh` does, beside the runtime: the lines that it prints.
+    pub async fn refresh(&self, accepted: &[&str]) -> anyhow::Result<Vec<String>> {
+        let config =
+            Config::read(&self.config_file(), &|_| None).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+        let store = Store::open_beside(&config.state)?;
+        let accepted = accepted.iter().map(|slug| (*slug).to_owned()).collect();
+        let prepared = prepare_accepting(&config, store.clone(), sandbox(&config)?, &accepted).await;
+        store.close().await;
+        let prepared = prepared.map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+        Ok(prepared.news.into_iter().map(|news| format!("{} {} {}", news.kind, news.map, news.text)).collect())
     }
 
     /// Puts failed records into the outbox again.

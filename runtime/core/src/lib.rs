@@ -6,6 +6,7 @@
 pub mod change;
 pub mod content;
 mod convert;
+pub mod drift;
 pub mod error;
 pub mod filter;
 pub mod lookup;

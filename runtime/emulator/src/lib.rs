@@ -164,6 +164,12 @@ impl Emulator {
         self.inner.define(completed)
     }
 
+    /// Puts a definition in force in place of the one before, as a deployment does: columns may be others, and be gone.
+    pub fn redefine(&self, table: TableDefinition) -> anyhow::Result<()> {
+        let table = catalogue::completed(self.dialect(), table);
+        self.inner.store.write(false, |session| session.redefine(table))
+    }
+
     /// Adds rows, or replaces the named columns of rows with the same key, all or none; outside of feed and audit.
     /// Properties are spelled as on the wire; a lookup may be given as `_name_value` or as `name`, with an id.
     pub fn seed(&self, set: &str, rows: Vec<Map<String, Value>>) -> anyhow::Result<usize> {

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::schemas::Schemas;
-use super::{ConfigArgument, FINE, MISCONFIGURED, dry_run, map_catalogue, map_versions, output, session};
+use super::{ConfigArgument, FINE, MISCONFIGURED, dry_run, map_catalogue, map_refresh, map_versions, output, session};
 use crate::config::{BindingConfig, Config, MappedTableConfig, TableMapConfig};
 
 #[derive(Debug, Subcommand)]
@@ -32,6 +32,8 @@ pub(super) enum MapCommand {
     Export(map_versions::ExportArguments),
     /// The versions of maps, and which of them are active.
     Versions(map_versions::VersionsArguments),
+    /// Read the tables of both systems anew, and see whether the maps still fit.
+    Refresh(map_refresh::RefreshArguments),
     /// Use a version from now on, if nothing is wrong with it.
     Activate(map_versions::ActivateArguments),
     /// Say what a version would do to which rows, before it is activated; writes nothing.
@@ -110,6 +112,7 @@ pub(super) struct ShowArguments {
 pub(super) async fn map(command: MapCommand) -> anyhow::Result<u8> {
     match command {
         MapCommand::DryRun(arguments) => dry_run::map(&arguments).await,
+        MapCommand::Refresh(arguments) => map_refresh::refresh(arguments).await,
         MapCommand::Check(arguments) => check(&arguments),
         MapCommand::List(arguments) => list(&arguments),
         MapCommand::Show(arguments) => show(&arguments),

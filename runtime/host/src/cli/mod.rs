@@ -12,6 +12,7 @@ mod generate;
 mod link;
 mod map;
 mod map_catalogue;
+mod map_refresh;
 mod map_versions;
 mod output;
 mod plugin;

@@ -34,12 +34,18 @@ Configuration (TOML; paths are relative to the file):
                   integration_key = [\"…\"], finops_collection, companies = [\"usmf\"],
                   unmatched = \"fail\" | \"keep\" | \"clear\",
                   leaving_filter = \"keep\" | \"delete\" | \"detach\",
-                  finops_nulls = \"empty-value\" | \"unknown\"
+                  finops_nulls = \"empty-value\" | \"unknown\",
+                  lookup_missing = \"hold\" | \"fail\" | \"default\" | \"stub\",
+                  drift = { finops and dataverse, each { new, removed, retyped } =
+                  \"freeze-essential\" | \"freeze\" | \"notice\" | \"ignore\" }
                   or, computed by a plugin: slug, finops_collection,
                   table_map = { plugin, parameters = { }, on_fault = \"set-aside\" | \"fail\" }
+  [[map.lookup]]  field, missing = \"hold\" | \"fail\" | \"default\" | \"stub\", with default:
+                  default = { key = \"…\" } or none, with stub: map, columns = { column = \"…\" }
   [[map.table]]   of a table_map: set, integration_key = [\"…\"]
   [[map.plugin]]  name, stage = \"transform\" | \"pre-validate\" | \"post-validate\", field or fields,
                   direction = \"to-dataverse\" | \"to-finops\" | \"both\", parameters = { },
+                  before or after = \"default\" | \"value-map\" | \"truncate\" (transforms),
                   on_fault = \"set-aside\" | \"fail\" | \"pass-through\"
 `dualwright config schema` prints the same as a JSON Schema, for editors.";
 

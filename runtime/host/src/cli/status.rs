@@ -7,6 +7,7 @@ use dualwright_core::value::format_timestamp;
 use serde::Serialize;
 
 use super::{ConfigArgument, DIFFERENT, FINE, MISCONFIGURED, output, session};
+use crate::engine::drift::{FrozenMap, frozen_maps};
 use crate::engine::now_micros;
 use crate::report::{FailedReport, MapReport, PluginReport, failed_text, maps_text, plugins_text, thousands};
 use crate::store::{FailedFilter, Scope, Store};
@@ -18,7 +19,7 @@ Reads the state folder that the configuration names, whether a runtime is at wor
   dualwright status --config demo/dualwright.toml --activity 50
   dualwright status --json | jq .backlog        for a script or a monitor
 
-Exit codes: 0 nothing failed; 1 records failed, `dualwright retry` tries them again; 2 no such state.";
+Exit codes: 0 nothing failed; 1 records failed, `dualwright retry` tries them again, or a map is frozen; 2 no such state.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -41,6 +42,8 @@ struct StatusReport {
     /// A runtime has the state folder now.
     running: bool,
     backlog: BacklogReport,
+    /// Maps that carry nothing, because their tables changed.
+    frozen: Vec<FrozenMap>,
     maps: Vec<MapReport>,
     plugins: Vec<PluginReport>,
     failed: Vec<FailedReport>,
@@ -74,14 +77,15 @@ pub(super) async fn status(arguments: StatusArguments) -> anyhow::Result<u8> {
     let running = Store::is_in_use(&config.state);
     let store = Store::open_read_only(&config.state)?;
     let scope = Scope { tenant: config.tenant.as_str().into(), link: config.link.slug.as_str().into() };
-    let report = report(&store, &scope, running, arguments.activity).await?;
+    let mut report = report(&store, &scope, running, arguments.activity).await?;
+    report.frozen = frozen_maps(&config, &store).await?;
     store.close().await;
     if arguments.json {
         output::print_json(&report)?;
     } else {
         output::print(&text(&report, now_micros(), &arguments.config.for_command_line(), output::width()))?;
     }
-    Ok(if report.failed.is_empty() { FINE } else { DIFFERENT })
+    Ok(if report.failed.is_empty() && report.frozen.is_empty() { FINE } else { DIFFERENT })
 }
 
 async fn report(store: &Store, scope: &Scope, running: bool, lines: u32) -> anyhow::Result<StatusReport> {
@@ -102,6 +106,7 @@ async fn report(store: &Store, scope: &Scope, running: bool, lines: u32) -> anyh
             reason: backlog.fault.map(|fault| fault.to_string()),
             oldest_micros: backlog.oldest_captured_at,
         },
+        frozen: Vec::new(),
         maps: counts.iter().map(|(map, source, counts)| session::map_report(map, *source, counts)).collect(),
         // What another version wrote and this one cannot read is not worth failing for.
         plugins: timings.iter().filter_map(|(_, timings)| serde_json::from_str(timings).ok()).collect(),
@@ -140,6 +145,9 @@ fn text(report: &StatusReport, now: i64, config: &str, width: Option<u16>) -> St
         maps => maps_text(maps),
     };
     text.push_str(&format!("\nMaps\n{maps}"));
+    for map in &report.frozen {
+        text.push_str(&format!("  {} is frozen: {}\n    {}\n", map.map, map.why.join("; "), map.remedy()));
+    }
     if !report.plugins.is_empty() {
         text.push_str(&format!("\nPlugins, in the last run\n{}", plugins_text(&report.plugins)));
     }

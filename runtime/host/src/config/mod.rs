@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use dualwright_core::drift::DriftPolicy;
 use dualwright_core::mapping::MapVersion;
 use dualwright_core::plan::PlanSettings;
 use dualwright_core::plan::chain::Place;
@@ -115,6 +116,7 @@ pub struct MapConfig {
     pub bindings: Vec<BindingConfig>,
     pub settings: PlanSettings,
     pub lookups: Vec<LookupConfig>,
+    pub drift: DriftPolicies,
     pub leaving_filter: LeavingFilter,
     /// Of the link's legal entities those that the map carries, lower case; `None` for all of them.
     pub companies: Option<BTreeSet<String>>,
@@ -122,6 +124,23 @@ pub struct MapConfig {
 
 /// Which version is active, by the slug of the map.
 pub type ActiveVersions = BTreeMap<String, Option<MapVersion>>;
+
+/// What changes of its tables mean for a map, per side.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DriftPolicies {
+    pub finops: DriftPolicy,
+    pub dataverse: DriftPolicy,
+}
+
+impl DriftPolicies {
+    #[must_use]
+    pub const fn of(&self, system: SystemKind) -> &DriftPolicy {
+        match system {
+            SystemKind::Finops => &self.finops,
+            SystemKind::Dataverse => &self.dataverse,
+        }
+    }
+}
 
 /// What a map says about one lookup, or about all of them, when it leads to no row.
 #[derive(Debug, Clone, Default)]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use dualwright_core::drift::{DriftAction, DriftPolicy};
 use dualwright_core::filter::Nulls;
 use dualwright_core::mapping::MapVersion;
 use dualwright_core::plan::PlanSettings;
@@ -17,8 +18,8 @@ use serde::Deserialize;
 use super::plugin_limits::{WrittenPluginLimits, WrittenTenantLimits};
 use super::versions::Versions;
 use super::{
-    BindingConfig, Config as Meaning, ConfigProblem, FaultPolicy, LeavingFilter, Limits, LinkConfig, LookupConfig,
-    MapConfig, MappedTableConfig, PluginFile, Stage, TableMapConfig, certificates, endpoint, is_slug,
+    BindingConfig, Config as Meaning, ConfigProblem, DriftPolicies, FaultPolicy, LeavingFilter, Limits, LinkConfig,
+    LookupConfig, MapConfig, MappedTableConfig, PluginFile, Stage, TableMapConfig, certificates, endpoint, is_slug,
 };
 use crate::connect::{ClientCredentials, Endpoint};
 
@@ -184,6 +185,9 @@ struct Map {
     /// The same for single lookups, and what it takes.
     #[serde(default)]
     lookup: Vec<Lookup>,
+    /// What it means for the map when its tables change.
+    #[serde(default)]
+    drift: Drift,
     /// What becomes of the other side's row when a row leaves the filter of its side; keep when left out.
     leaving_filter: Option<LeavingFilter>,
     /// Of the link's legal entities those that the map carries; all of them when left out.
@@ -214,6 +218,53 @@ enum UnmatchedName {
 enum NullsName {
     EmptyValue,
     Unknown,
+}
+
+/// What it means for a map when the tables of either side change.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Drift {
+    #[serde(default)]
+    finops: DriftSide,
+    #[serde(default)]
+    dataverse: DriftSide,
+}
+
+/// `freeze-essential`, the default, freezes the map when it is a key or mandatory column, and notices others; `freeze`,
+/// `notice` and `ignore` do the same for every column. A map that goes on does so without fields that do not fit.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct DriftSide {
+    /// A column that was not there before.
+    #[schemars(with = "Option<DriftActionName>")]
+    new: Option<DriftAction>,
+    /// A mapped column that is gone.
+    #[schemars(with = "Option<DriftActionName>")]
+    removed: Option<DriftAction>,
+    /// A mapped column of another type, or that takes less than before.
+    #[schemars(with = "Option<DriftActionName>")]
+    retyped: Option<DriftAction>,
+}
+
+impl DriftSide {
+    fn policy(&self) -> DriftPolicy {
+        DriftPolicy {
+            new: self.new.unwrap_or_default(),
+            removed: self.removed.unwrap_or_default(),
+            retyped: self.retyped.unwrap_or_default(),
+        }
+    }
+}
+
+/// The names of [`DriftAction`], for the schema of the file.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case", inline)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum DriftActionName {
+    FreezeEssential,
+    Freeze,
+    Notice,
+    Ignore,
 }
 
 /// One lookup of a map, and what becomes of a row whose lookup leads to no row.
@@ -589,6 +640,7 @@ fn raise_map(
             finops_nulls: map.finops_nulls.unwrap_or_default(),
         },
         lookups,
+        drift: DriftPolicies { finops: map.drift.finops.policy(), dataverse: map.drift.dataverse.policy() },
         leaving_filter: map.leaving_filter.unwrap_or_default(),
         companies,
     })

@@ -30,6 +30,11 @@ fn feed_columns(set: &str) -> String {
     format!("dataverse/{set}#columns")
 }
 
+/// Says that every row of a table is to be captured once more: `wanted` or `done`.
+pub(super) fn catch_up(set: &str) -> String {
+    format!("dataverse/{set}#catch-up")
+}
+
 impl Engine {
     /// Puts every feed at its present end, where it has no place yet. What happens from now on will be captured,
     /// also what happens while initial sync reads the tables.
@@ -43,6 +48,10 @@ impl Engine {
         for set in self.dataverse_sets() {
             let feed = dataverse_feed(&set);
             let columns = self.feed_table(&set)?.shape.select();
+            if store.watermark(&self.link.scope, &catch_up(&set)).await?.as_deref() == Some("wanted") {
+                self.patiently(|| self.begin_feed_anew(&set, &columns)).await?;
+                continue;
+            }
             match store.watermark(&self.link.scope, &feed).await? {
                 None => {
                     let (_, delta) = self.patiently(|| self.enumerate(&set)).await?;
@@ -68,6 +77,26 @@ impl Engine {
         let Some(told) = told else { return Ok(true) };
         let told = told.split(',').collect::<HashSet<_>>();
         Ok(columns.split(',').all(|column| told.contains(column)))
+    }
+
+    /// Captures every row of a table, and what the feed tells of deleted ones, if it still tells anything: after changes
+    /// of the table, or of whoever reads it.
+    async fn begin_feed_anew(&self, set: &Arc<str>, columns: &str) -> Result<(), EngineError> {
+        let feed = dataverse_feed(set);
+        let before = self.link.store.watermark(&self.link.scope, &feed).await?;
+        let (mut entries, after) = self.enumerate(set).await?;
+        if let Some(before) = &before
+            && let Ok((last, _)) = self.delta(set, Some(before)).await
+        {
+            entries.extend(last.into_iter().filter(|entry| matches!(entry, DeltaEntry::Deleted(_))));
+        }
+        let (mut upserts, mut deletes) = (Vec::new(), Vec::new());
+        sort_out(set, entries, &mut upserts, &mut deletes);
+        let deliveries = self.pack_dataverse(&format!("{after}#anew"), upserts, deletes);
+        let watermarks =
+            vec![(feed, after), (feed_columns(set), columns.to_owned()), (catch_up(set), "done".to_owned())];
+        self.link.store.capture(&self.link.scope, Capture { deliveries, watermarks }).await?;
+        Ok(())
     }
 
     /// Goes over to a feed that tells more columns. Nothing is lost between the two: the new one begins before the old

@@ -42,8 +42,12 @@ impl Engine {
         loop {
             let attempted = attempt(&self.link, lane, &work, &self.budget()).await;
             match attempted.verdict {
-                Verdict::Done => return Ok(attempted),
+                Verdict::Done => {
+                    self.doubt_refusals(&attempted);
+                    return Ok(attempted);
+                }
                 Verdict::Retry(hold) => {
+                    self.doubt(&hold.fault);
                     if hold.fault.class() == Class::Misconfigured {
                         misconfigured += 1;
                         if misconfigured >= MISCONFIGURED_MAX {
@@ -94,6 +98,14 @@ impl Engine {
         for row in &attempted.rows {
             if let (Some(RowFate::Deleted | RowFate::Gone), Some(key)) = (&row.fate, &row.key) {
                 self.link.lookups.forget(&self.link.maps[row.map].dataverse.table.schema.set, key);
+            }
+        }
+    }
+
+    fn doubt_refusals(&self, attempted: &Attempted) {
+        for row in &attempted.rows {
+            if let Some(RowFate::Failed(fault)) = &row.fate {
+                self.doubt(fault);
             }
         }
     }
@@ -194,11 +206,13 @@ impl Engine {
                 }
                 self.link.store.settle(&self.link.scope, settlement).await?;
                 self.learn(&work, &attempted);
+                self.doubt_refusals(&attempted);
                 self.watcher.event(Event::Settled { rows: changes.len() as u64 });
                 let progress = attempted.rows.iter().any(changed_target);
                 Ok(if progress { Delivered::Progress } else { Delivered::Nothing })
             }
             Verdict::Retry(hold) => {
+                self.doubt(&hold.fault);
                 let wait = backoff(hold, delivery.attempt + 1);
                 let micros = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
                 let fate = Fate::Retry { not_before: (self.now)().saturating_add(micros), fault: hold.fault.clone() };

@@ -87,6 +87,21 @@ impl Position {
     }
 }
 
+/// The position of a map that is to be read once more, from its beginning.
+pub(super) fn anew(now: i64) -> String {
+    let run = Uuid::now_v7();
+    encode(&Position {
+        run,
+        started_at: now,
+        page: 0,
+        next: None,
+        done: false,
+        target_was_empty: false,
+        companies: None,
+        companies_before: BTreeSet::new(),
+    })
+}
+
 /// Pages that were read and are not settled, and where each begins.
 #[derive(Debug, Default)]
 struct Open {
@@ -125,7 +140,7 @@ pub(crate) async fn has_had_initial_sync(store: &Store, scope: &Scope, map: &str
 }
 
 /// The job under which the store keeps how far a map is.
-fn job_of(map: &str) -> String {
+pub(super) fn job_of(map: &str) -> String {
     format!("initial-sync/{map}")
 }
 

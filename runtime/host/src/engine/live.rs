@@ -45,6 +45,7 @@ impl Engine {
         let mut quiet = 0;
         let mut failures = 0;
         while !stop.is_cancelled() {
+            self.hear_of_tables().await?;
             if pause() {
                 return Ok(LivePause::Asked);
             }
@@ -55,6 +56,10 @@ impl Engine {
                 }
                 Err(EngineError::Fault(fault)) if fault.class() != dualwright_core::Class::Rejected => {
                     failures += 1;
+                    self.doubt(&fault);
+                    if pause() {
+                        return Ok(LivePause::Asked);
+                    }
                     self.wait(&fault.into(), failures, stop).await?;
                     quiet = 0;
                     continue;

@@ -7,6 +7,7 @@ mod bindings;
 mod capture;
 pub mod compare;
 mod deliver;
+pub mod drift;
 pub mod dry_run;
 mod initial;
 mod live;
@@ -39,6 +40,18 @@ pub struct Engine {
     /// Microseconds since 1970.
     now: fn() -> i64,
     kept_timings: Arc<Mutex<KeptTimings>>,
+    tables: Arc<Mutex<Tables>>,
+}
+
+/// What is thought of the tables of both systems.
+#[derive(Debug, Default)]
+struct Tables {
+    /// A system does not know what we ask of it, or refuses what we write: perhaps its tables are others now.
+    doubtful: bool,
+    /// Somebody else looked at them, and found something.
+    told: bool,
+    /// When that was, as far as this engine knows.
+    told_at: Option<String>,
 }
 
 /// When plugin timings were last written to the store, and how many calls they knew of.
@@ -52,14 +65,35 @@ impl Engine {
     #[must_use]
     pub fn new(link: Arc<Link>, watcher: Arc<dyn Watcher>) -> Self {
         let lanes = (0..link.limits.initial_sync_concurrency).map(|number| Lane::new(&link.scope, number)).collect();
-        Self { link, watcher, lanes, now: now_micros, kept_timings: Arc::default() }
+        Self { link, watcher, lanes, now: now_micros, kept_timings: Arc::default(), tables: Arc::default() }
     }
 
     /// An engine that goes on where this one stops, with another link over the same store. Its lanes are the same, so
     /// that no fence has to change hands.
     #[must_use]
     fn succeeded_by(&self, link: Arc<Link>) -> Self {
-        Self { link, kept_timings: Arc::default(), ..self.clone() }
+        Self { link, kept_timings: Arc::default(), tables: Arc::default(), ..self.clone() }
+    }
+
+    fn tables(&self) -> std::sync::MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what may come of changed tables.
+    fn doubt(&self, fault: &Fault) {
+        if matches!(fault.code, Code::TableUnknown | Code::TargetRejected) {
+            self.tables().doubtful = true;
+        }
+    }
+
+    /// Whether somebody else said since the last time that maps are frozen, thawed or to be read anew.
+    async fn hear_of_tables(&self) -> Result<(), Fault> {
+        let told_at = self.link.store.cursor(&self.link.scope, drift::CHANGED).await?;
+        let mut tables = self.tables();
+        let told_at = told_at.unwrap_or_default();
+        tables.told |= tables.told_at.as_ref().is_some_and(|known| *known != told_at);
+        tables.told_at = Some(told_at);
+        Ok(())
     }
 
     #[must_use]

@@ -12,6 +12,7 @@ use dualwright_core::{Class, Fault, Schema, SystemKind};
 use dualwright_sandbox::{Plugin, Sandbox, SandboxSettings};
 
 use super::bindings::Workshop;
+use super::drift::{TableNews, Watch};
 use super::order::{Node, parents_first};
 use super::references;
 use super::table_map::{self, ReadTableMap};
@@ -60,6 +61,8 @@ impl std::fmt::Display for StartProblem {
 pub struct PreparedLink {
     pub link: Link,
     pub notices: Vec<StartProblem>,
+    /// What this look at the tables found, beyond what was known.
+    pub news: Vec<TableNews>,
 }
 
 /// The sandbox of this configuration.
@@ -89,6 +92,16 @@ pub async fn prepare(config: &Config, store: Store) -> Result<PreparedLink, Vec<
 
 /// The same with a sandbox that is there already, whose figures go on.
 pub async fn prepare_with(config: &Config, store: Store, sandbox: Sandbox) -> Result<PreparedLink, Vec<StartProblem>> {
+    prepare_accepting(config, store, sandbox, &BTreeSet::new()).await
+}
+
+/// The same, and what these maps were validated against counts no more: their tables are taken as they are.
+pub async fn prepare_accepting(
+    config: &Config,
+    store: Store,
+    sandbox: Sandbox,
+    accepted: &BTreeSet<String>,
+) -> Result<PreparedLink, Vec<StartProblem>> {
     let mut problems = Problems::default();
     let scope = Scope { tenant: Arc::from(config.tenant.as_str()), link: Arc::from(config.link.slug.as_str()) };
     match LinkRecord::read(&store, &scope).await {
@@ -110,7 +123,9 @@ pub async fn prepare_with(config: &Config, store: Store, sandbox: Sandbox) -> Re
     };
 
     let plugins = admit(config, &sandbox, &mut problems);
-    let maps = read_maps(config, &left, &right, &mut problems);
+    let watch = Watch::open(config, &store, accepted, super::now_micros()).await;
+    let mut watch = watch.map_err(|fault| vec![of_link(&fault)])?;
+    let maps = read_maps(config, &left, &right, &mut watch, &mut problems);
     let read_table_maps = table_map::read(config, &plugins, &left, &right, &mut problems);
     check_keys(&maps, &read_table_maps, &mut problems);
     check_entities(&maps, &mut problems);
@@ -121,7 +136,15 @@ pub async fn prepare_with(config: &Config, store: Store, sandbox: Sandbox) -> Re
     let mut link_maps = Vec::new();
     let mut nodes = Vec::new();
     for map in &maps {
-        if let Some((link_map, node)) = compile(config, map, &schemas, &keys, &sandbox, &plugins, &mut problems) {
+        let tables = (schemas.finops.get(&map.collection), schemas.dataverse.get(&map.leg.dataverse_set));
+        let (Some(finops), Some(dataverse)) = tables else { continue };
+        let mut as_leg = |leg: &Leg, problems: &mut Problems| {
+            let map = ReadMap { leg: leg.clone(), ..map.clone() };
+            compile(config, &map, &schemas, &keys, &sandbox, &plugins, problems)
+        };
+        let tables = [&**finops, &**dataverse];
+        let compiled = watch.compile(map.config, &map.text, &map.leg, tables, &mut problems, &mut as_leg);
+        if let Some((link_map, node)) = compiled {
             link_maps.push(link_map);
             nodes.push(node);
         }
@@ -181,6 +204,13 @@ pub async fn prepare_with(config: &Config, store: Store, sandbox: Sandbox) -> Re
         let set = Arc::clone(&map.dataverse.table.schema.set);
         maps_of.entry(set).or_default().push(Arc::clone(&map.slug));
     }
+    let news = watch.news();
+    watch.keep().await.map_err(|fault| vec![of_link(&fault)])?;
+    for frozen in &watch.frozen {
+        let message = format!("it is frozen: {}", frozen.why.join("; "));
+        problems.add(false, "dualwright.toml", &format!("map `{}`", frozen.map), &message, &frozen.remedy());
+    }
+    let frozen = std::mem::take(&mut watch.frozen);
     let feed_tables = feed_tables(&maps, &schemas);
     let link = Link {
         scope,
@@ -198,8 +228,9 @@ pub async fn prepare_with(config: &Config, store: Store, sandbox: Sandbox) -> Re
         maps,
         table_maps,
         maps_of,
+        frozen,
     };
-    Ok(PreparedLink { link, notices: problems.list })
+    Ok(PreparedLink { link, notices: problems.list, news })
 }
 
 /// A plugin by its name: from the configuration's files, or one that comes with the runtime.
@@ -251,8 +282,10 @@ fn plugin_bytes(config: &Config, name: &str) -> Result<std::borrow::Cow<'static,
 }
 
 /// A map that was read, with the names of its two tables.
+#[derive(Clone)]
 struct ReadMap<'a> {
     config: &'a MapConfig,
+    text: String,
     leg: Leg,
     collection: String,
 }
@@ -261,6 +294,7 @@ fn read_maps<'a>(
     config: &'a Config,
     finops: &Catalogue,
     dataverse: &Catalogue,
+    watch: &mut Watch<'_>,
     problems: &mut Problems,
 ) -> Vec<ReadMap<'a>> {
     let mut maps = Vec::new();
@@ -285,8 +319,10 @@ fn read_maps<'a>(
             problems.error(&file, "legs", "a map has one leg", "Split the map into one map per leg");
             continue;
         };
+        // Whether a table that is not there was there before makes the difference.
+        let mut own = Problems::default();
         if !dataverse.has_set(&leg.dataverse_set) {
-            problems.error(
+            own.error(
                 &file,
                 "destinationSchema",
                 &format!("Dataverse has no table {} [DIPV1020]", leg.dataverse_set),
@@ -300,22 +336,26 @@ fn read_maps<'a>(
             .or_else(|| by_name.map(str::to_owned))
             .or_else(|| finops.collection_of_entity(&leg.finops_entity).map(str::to_owned));
         match collection {
-            Some(collection) if finops.has_set(&collection) => maps.push(ReadMap { config: map, leg, collection }),
-            Some(collection) => problems.error(
+            Some(collection) if finops.has_set(&collection) && own.errors() == 0 => {
+                maps.push(ReadMap { config: map, text, leg, collection });
+                continue;
+            }
+            Some(collection) if finops.has_set(&collection) => {}
+            Some(collection) => own.error(
                 &file,
                 "finops_collection",
                 &format!("F&O has no public collection {collection}"),
                 "Correct finops_collection of the map",
             ),
-            None => problems.error(
+            None => own.error(
                 &file,
                 "sourceSchema",
                 &format!("the public collection of entity {} is not known [DIPV1018]", leg.finops_entity),
                 "Give the map its finops_collection",
             ),
         }
+        watch.unreadable(map, &text, own, problems);
     }
-    maps.retain(|map| dataverse.has_set(&map.leg.dataverse_set));
     maps
 }
 
@@ -640,6 +680,14 @@ pub(super) struct Problems {
 }
 
 impl Problems {
+    pub(super) fn list(&self) -> &[StartProblem] {
+        &self.list
+    }
+
+    pub(super) fn take(&mut self, more: Self) {
+        self.list.extend(more.list);
+    }
+
     fn add(&mut self, is_error: bool, file: &str, place: &str, message: &str, remedy: &str) {
         self.list.push(StartProblem {
             is_error,

@@ -15,6 +15,10 @@ use super::{Engine, EngineError, LiveEnd};
 use crate::config::{ActiveVersions, Config};
 use crate::store::{NewActivity, Settlement};
 
+/// How long the tables of both systems are left alone when a look at them found nothing: reading them takes some requests
+/// per table, and a row may be refused for many reasons.
+const LOOKED_AT_AGAIN_AFTER_MICROS: i64 = 60_000_000;
+
 /// How long a system that does not answer is left alone before the other version is tried again.
 const TRIED_AGAIN_AFTER_MICROS: i64 = 30_000_000;
 
@@ -24,6 +28,8 @@ pub struct Runtime {
     engine: Engine,
     running: ActiveVersions,
     not_yet: Option<NotYet>,
+    /// When the tables were looked at last, because of a doubt.
+    looked_at: Option<i64>,
 }
 
 /// Versions that could not take over.
@@ -39,7 +45,7 @@ impl Runtime {
     pub fn new(config: Config, engine: Engine) -> Self {
         // What was read, not what is active by now.
         let running = config.versions_read();
-        Self { config, engine, running, not_yet: None }
+        Self { config, engine, running, not_yet: None, looked_at: None }
     }
 
     #[must_use]
@@ -47,17 +53,62 @@ impl Runtime {
         &self.engine
     }
 
-    /// Keeps both sides in step, and takes up versions of maps as they are activated.
+    /// Keeps both sides in step, takes up versions of maps as they are activated, and freezes maps whose tables change.
     pub async fn live(&mut self, end: LiveEnd, stop: &CancellationToken) -> Result<(), EngineError> {
         loop {
-            let wanted = || self.wanted(self.config.active_versions()).is_some();
-            match self.engine.live_until(end, stop, &wanted).await? {
-                LivePause::Settled => return Ok(()),
-                LivePause::Asked => {
+            let wanted = || self.wanted(self.config.active_versions()).is_some() || self.is_to_look();
+            match self.engine.live_until(end, stop, &wanted).await {
+                Ok(LivePause::Settled) => return Ok(()),
+                Ok(LivePause::Asked) => {
                     if let Some(wanted) = self.wanted(self.config.active_versions()) {
                         self.take_up(wanted, stop).await?;
                     }
+                    if self.is_to_look() {
+                        self.look_at_tables(stop).await?;
+                    }
                 }
+                // A feed that cannot be read any more, for instance because its table is gone.
+                Err(EngineError::Fault(fault)) => {
+                    if !self.look_at_tables(stop).await? {
+                        return Err(fault.into());
+                    }
+                }
+                Err(stopped) => return Err(stopped),
+            }
+        }
+    }
+
+    fn is_to_look(&self) -> bool {
+        let tables = self.engine.tables();
+        let again_at = self.looked_at.map(|at| at.saturating_add(LOOKED_AT_AGAIN_AFTER_MICROS));
+        tables.told || (tables.doubtful && again_at.is_none_or(|at| at <= (self.engine.now)()))
+    }
+
+    /// Reads the tables of both systems again. Whether the runtime goes on with other maps, or other fields, than before.
+    async fn look_at_tables(&mut self, stop: &CancellationToken) -> Result<bool, EngineError> {
+        self.looked_at = Some((self.engine.now)());
+        let told = {
+            let mut tables = self.engine.tables();
+            tables.doubtful = false;
+            std::mem::take(&mut tables.told)
+        };
+        let link = &self.engine.link;
+        let config = self.config.with_versions(&self.running);
+        match prepare_with(&config, link.store.clone(), link.sandbox.clone()).await {
+            Ok(prepared) if told || !prepared.news.is_empty() || prepared.link.frozen != link.frozen => {
+                for news in &prepared.news {
+                    self.engine.watcher.event(Event::Notice(format!("map {}: {}", news.map, news.text)));
+                }
+                self.engine = self.engine.succeeded_by(Arc::new(prepared.link));
+                self.engine.start_feeds().await?;
+                self.engine.initial_sync(stop).await?;
+                Ok(true)
+            }
+            Ok(_) => Ok(false),
+            Err(problems) => {
+                let notice = format!("the tables could not be looked at: {}", reasons(&problems));
+                self.engine.watcher.event(Event::Notice(notice));
+                Ok(false)
             }
         }
     }

@@ -13,6 +13,7 @@ use super::lookups::{Lookups, Sources};
 use super::ownership::Claims;
 use crate::config::{FaultPolicy, LeavingFilter, Limits, Stage};
 use crate::connect::{Fence, System, Table};
+use crate::engine::drift::FrozenMap;
 use crate::store::{Scope, Store};
 
 /// Everything that an attempt needs to know.
@@ -39,6 +40,8 @@ pub struct Link {
     pub feed_tables: HashMap<Arc<str>, Arc<Table>>,
     /// The maps that write a Dataverse table, whose cross references know its rows.
     pub maps_of: HashMap<Arc<str>, Vec<Arc<str>>>,
+    /// Maps of the configuration that carry nothing, because their tables changed.
+    pub frozen: Vec<FrozenMap>,
 }
 
 /// One table map on this link.

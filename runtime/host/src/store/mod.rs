@@ -82,6 +82,12 @@ impl Store {
         Folder::existing(folder).is_ok()
     }
 
+    /// It was opened only to be looked at.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.inner.writer.is_none()
+    }
+
     /// Whether a runtime has this folder now.
     #[must_use]
     pub fn is_in_use(folder: &Path) -> bool {
