@@ -82,7 +82,7 @@ codes! {
     TableUnknown = 3002, Misconfigured, "a table or column is unknown to the system", "correct the name in the map, or refresh the tables";
     MapInvalid = 3003, Misconfigured, "the table map is not valid", "run `dualwright map check` and correct what it names";
     ConfigInvalid = 3004, Misconfigured, "the configuration is not valid", "correct the setting that is named";
-    TargetIncapable = 3005, Misconfigured, "the system lacks something the link needs", "install the receipt tables, or choose another mode";
+    TargetIncapable = 3005, Misconfigured, "the system lacks something the link needs", "see `dualwright link test`; `dualwright link create` makes the tables that Dataverse lacks";
     TooLarge = 3006, Rejected, "the transaction is larger than the target accepts", "split the transaction at the source";
     PluginTrapped = 4001, PluginFault, "a plugin trapped", "send the plugin's author the recorded call";
     PluginTimedOut = 4002, PluginFault, "a plugin ran past its hard limit", "raise the limit, or send the plugin's author the recorded call";

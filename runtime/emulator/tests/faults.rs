@@ -87,6 +87,34 @@ async fn faults_strike_inside_batches() {
     }
 }
 
+#[tokio::test]
+async fn a_split_change_set_keeps_what_came_before_the_refusal() {
+    let system = System::start(Dialect::Dataverse).await;
+    let contact = |id: &str, body: &str| operation(id, "POST", "contacts", "", body);
+    let set = || Item::ChangeSet(vec![contact("1", r#"{"lastname":"good"}"#), contact("2", r#"{"nosuch":1}"#)]);
+    for (split, kept) in [(false, 0), (true, 1)] {
+        if split {
+            let rule = r#"[{"match":{"path":"$batch","times":0},"action":{"kind":"splitChangeSets"}}]"#;
+            assert_eq!(system.send("POST", "/_emulator/faults", "", rule).await.status, 204);
+        }
+        let (_, answers) = system.batch(&[set()], "").await;
+        assert!(shown(&answers).starts_with("[400/"), "{}", shown(&answers));
+        assert_eq!(system.count("contacts").await, kept, "split: {split}");
+    }
+    system.end().await;
+}
+
+#[tokio::test]
+async fn an_emulator_can_lack_what_a_link_installs() {
+    for (dialect, set) in [(Dialect::Dataverse, "dualwright_fences"), (Dialect::Finops, "DualwrightFences")] {
+        let system = System::start(dialect).await;
+        assert_eq!(system.get(set).await.status, 200);
+        assert_eq!(system.send("DELETE", "/_emulator/link-package", "", "").await.status, 204);
+        assert_eq!(system.get(set).await.status, 404);
+        system.end().await;
+    }
+}
+
 /// Always the same damages of valid requests: each is answered, and the system is well afterwards.
 #[tokio::test]
 async fn damaged_requests_are_answered() {

@@ -73,34 +73,46 @@ pub fn folder_for(state: &Path, scope: &Scope, end: End, now: i64) -> PathBuf {
     state.join("exports").join(format!("{}-{}-{time}", scope.link, end.name()))
 }
 
-/// Exports everything, then takes it away. `connection_set` goes with the export. Answers the lines per table.
+/// Exports everything, then takes it away. `connection_set` goes with the export. What is in the folder is for us alone,
+/// since it holds rows of both systems. Answers the lines per table.
 pub async fn end(
     store: &Store,
     scope: &Scope,
     end: End,
     folder: &Path,
     connection_set: &str,
+    record: LinkRecord,
     now: i64,
 ) -> Result<Exported, Fault> {
     let failed = |error: std::io::Error| {
         Fault::new(Code::StoreFailed, format!("the folder {} cannot be written: {error}", folder.display()))
     };
-    std::fs::create_dir_all(folder).map_err(failed)?;
+    private_folder(folder).map_err(failed)?;
     if std::fs::read_dir(folder).map_err(failed)?.next().is_some() {
         let what = format!("the folder {} has something in it already; name an empty one", folder.display());
         return Err(Fault::new(Code::ConfigInvalid, what));
     }
     std::fs::write(folder.join("connection-set.json"), connection_set).map_err(failed)?;
     let exported = store.export(scope, folder).await?;
+    // The names of the files are on the disk with it.
+    #[cfg(unix)]
+    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
     let lines = exported.iter().map(|(_, lines)| lines).sum::<u64>();
     let text = format!("{lines} rows were exported to {} and taken away", folder.display());
     store.erase(scope, NewActivity { at: now, map: None, kind: end.activity(), text }).await?;
-    if end == End::Unlink
-        && let Some(record) = LinkRecord::read(store, scope).await?
-    {
+    if end == End::Unlink {
         LinkRecord { ended_at: Some(now), ..record }.keep(store, scope, now, Vec::new()).await?;
     }
     Ok(exported)
+}
+
+/// Makes a folder, and those above it, for us alone; one that is there is left as it is.
+fn private_folder(folder: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
 }
 
 /// Takes our fences away from both systems. A system that cannot be reached keeps them, which is said and harms nobody.

@@ -335,11 +335,11 @@ fn refused(kind: SystemKind, check: &'static str, what: &str, fault: &Fault) -> 
 /// What we lack for what the maps do with a table: the name of each privilege.
 pub(super) fn missing_privileges(using: &Use, standing: &TableStanding, ours: &Privileges) -> Vec<String> {
     let wanted = |kind: &str| match kind {
-        // Change tracking is for those who may read all rows of a table; a target row may be anybody's.
+        // Change tracking is for those who may read all rows of a table, and a target row may be anybody's.
         "Read" => Some(Depth::Global),
-        "Create" | "Write" if using.written => Some(Depth::Basic),
-        "Delete" if using.written => Some(Depth::Basic),
-        "Append" if using.refers => Some(Depth::Basic),
+        "Write" | "Delete" if using.written => Some(Depth::Global),
+        "Append" if using.refers => Some(Depth::Global),
+        "Create" if using.written => Some(Depth::Basic),
         _ => None,
     };
     let lacks = |privilege: &&crate::connect::TablePrivilege| {
@@ -355,7 +355,7 @@ pub(super) fn judge_privileges(missing: &[String]) -> Finding {
         return Finding::fine(kind, "role", "our user may do what the maps need");
     }
     Finding::wrong(kind, "role", format!("our user lacks {}", named(missing)))
-        .remedy("give the application user a role with these privileges, reading for the whole organization")
+        .remedy("give the application user a role with these privileges, for the rows of the whole organization")
         .code(Code::Unauthorized)
         .foreign(Some("0x80040220"))
 }
@@ -377,4 +377,100 @@ pub async fn make(system: &System, to_do: &[ToDo]) -> Vec<Finding> {
         });
     }
     made
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::connect::TablePrivilege;
+
+    #[test]
+    fn what_is_done_with_a_table_decides_which_privileges_are_needed() {
+        let standing = TableStanding {
+            logical_name: "account".to_owned(),
+            change_tracking_enabled: true,
+            privileges: ["Create", "Read", "Write", "Delete", "Append", "AppendTo", "Assign"]
+                .map(|kind| TablePrivilege { name: format!("prv{kind}Account"), privilege_type: kind.to_owned() })
+                .to_vec(),
+        };
+        let read = Use { followed: true, ..Use::default() };
+        let written = Use { written: true, refers: true, ..Use::default() };
+        for (using, ours, lacking) in [
+            (&read, &[("read", Depth::Global)][..], ""),
+            (&read, &[("read", Depth::Deep)], "Read"),
+            (&read, &[], "Read"),
+            (&written, &[("read", Depth::Global), ("create", Depth::Basic)], "Write Delete Append"),
+            (
+                &written,
+                &[
+                    ("read", Depth::Global),
+                    ("create", Depth::Basic),
+                    ("write", Depth::Global),
+                    ("delete", Depth::Global),
+                    ("append", Depth::Local),
+                ],
+                "Append",
+            ),
+        ] {
+            let ours = ours.iter().map(|(kind, depth)| (format!("prv{kind}account"), *depth)).collect();
+            let lacks = missing_privileges(using, &standing, &ours);
+            let wanted = lacking.split_whitespace().map(|kind| format!("prv{kind}Account")).collect::<Vec<_>>();
+            assert_eq!(lacks, wanted, "{using:?}");
+        }
+    }
+
+    #[test]
+    fn why_a_system_does_not_let_us_in_has_its_own_remedy() {
+        for (code, foreign, check, remedy) in [
+            (Code::Unauthorized, Some("AADSTS7000215"), "authentication", "client_secret"),
+            (Code::Unauthorized, Some("AADSTS700016"), "authentication", "client_id"),
+            (Code::Unauthorized, Some("AADSTS500011"), "authentication", "scope"),
+            (Code::Unauthorized, Some("AADSTS50034"), "authentication", "link.finops.auth"),
+            (Code::Unauthorized, Some("401"), "authentication", "link.finops.auth"),
+            (Code::Unauthorized, Some("0x80072560"), "role", "create the application user"),
+            (Code::Unauthorized, Some("403"), "role", "security roles"),
+            (Code::Unavailable, None, "reach", "link.finops.url"),
+            (Code::TimedOut, None, "reach", "link.finops.url"),
+        ] {
+            let mut fault = Fault::new(code, "no");
+            fault.foreign_code = foreign.map(str::to_owned);
+            let finding = not_let_in(SystemKind::Finops, &fault);
+            assert_eq!(finding.check, check, "{foreign:?}");
+            assert!(finding.remedy.contains(remedy), "{foreign:?}: {}", finding.remedy);
+        }
+    }
+
+    #[test]
+    fn a_clock_is_wrong_beyond_the_setting_on_either_side() {
+        let max = Duration::from_secs(60);
+        for (ahead, verdict) in
+            [(Some(60), "fine"), (Some(-60), "fine"), (Some(61), "wrong"), (Some(-61), "wrong"), (None, "notice")]
+        {
+            assert_eq!(judge_clock(SystemKind::Finops, ahead, max).verdict.name(), verdict, "{ahead:?}");
+        }
+    }
+
+    #[test]
+    fn a_copied_environment_is_told_by_its_organization() {
+        let organization = |id: u128| Identity {
+            user_id: Uuid::nil(),
+            business_unit_id: Uuid::nil(),
+            organization_id: Uuid::from_u128(id),
+        };
+        let record = |id: Option<u128>| LinkRecord {
+            id: Uuid::nil(),
+            created_at: 0,
+            ended_at: None,
+            finops_url: String::new(),
+            dataverse_url: String::new(),
+            organization: id.map(Uuid::from_u128),
+            companies: std::collections::BTreeMap::new(),
+        };
+        assert_eq!(judge_record(&record(Some(1)), &organization(1)), None);
+        assert_eq!(judge_record(&record(None), &organization(2)), None);
+        let finding = judge_record(&record(Some(1)), &organization(2)).expect("another organization");
+        assert!(finding.what.contains("another organization") && finding.remedy.contains("link reset"), "{finding:?}");
+    }
 }

@@ -10,6 +10,7 @@ use dualwright_core::{Code, Fault};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::config::Config;
 use crate::connect::Identity;
 use crate::store::{NewActivity, Scope, Store};
 
@@ -29,6 +30,20 @@ pub struct LinkRecord {
 }
 
 impl LinkRecord {
+    /// The record of a link that has none yet.
+    #[must_use]
+    pub fn of(config: &Config, identity: Option<&Identity>, now: i64) -> Self {
+        Self {
+            id: Uuid::now_v7(),
+            created_at: now,
+            ended_at: None,
+            finops_url: config.link.finops.base.to_string(),
+            dataverse_url: config.link.dataverse.base.to_string(),
+            organization: identity.map(|identity| identity.organization_id),
+            companies: config.link.companies.iter().map(|company| (company.clone(), now)).collect(),
+        }
+    }
+
     /// What the store has, if it has one.
     pub async fn read(store: &Store, scope: &Scope) -> Result<Option<Self>, Fault> {
         let Some(json) = store.link_record(scope).await? else { return Ok(None) };

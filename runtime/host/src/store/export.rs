@@ -12,6 +12,7 @@ use rusqlite::types::ValueRef;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::folder::private_file;
 use super::sql::Failure;
 use super::{NewActivity, Scope, ledger};
 
@@ -63,7 +64,7 @@ fn export_table(connection: &Connection, scope: &Scope, table: &str, path: &Path
             line.insert(name.clone(), json_of(name, row.get_ref(index)?));
         }
         if file.is_none() {
-            file = Some(BufWriter::new(File::create_new(path).map_err(failed)?));
+            file = Some(BufWriter::new(private_file(path).map_err(failed)?));
         }
         if let Some(file) = &mut file {
             serde_json::to_writer(&mut *file, &Value::Object(line)).map_err(|error| failed(error.into()))?;
@@ -132,4 +133,73 @@ pub(super) fn put_record(
         )?
         .execute((&scope.tenant, &scope.link, record))?;
     ledger::log(connection, scope, lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// One row for a link in every table there is, whatever its columns are.
+    fn fill(connection: &Connection, link: &str) {
+        for table in tables(connection).expect("tables") {
+            let columns = connection
+                .prepare(&format!("SELECT name, type FROM pragma_table_info('{table}')"))
+                .and_then(|mut statement| {
+                    statement
+                        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                        .collect::<Result<Vec<(String, String)>, _>>()
+                })
+                .expect("columns");
+            let cells = columns.iter().map(|(name, kind)| match (name.as_str(), kind.as_str()) {
+                ("tenant", _) => "'t'".to_owned(),
+                ("link", _) => format!("'{link}'"),
+                ("payload", _) => "CAST('[{\"s\":\"accounts\"}]' AS BLOB)".to_owned(),
+                (_, "BLOB") => "zeroblob(16)".to_owned(),
+                (_, "INTEGER") => "7".to_owned(),
+                _ => "'x'".to_owned(),
+            });
+            let sql = format!("INSERT INTO {table} VALUES ({})", cells.collect::<Vec<_>>().join(", "));
+            connection.execute(&sql, []).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        }
+    }
+
+    #[test]
+    fn every_table_is_given_out_and_taken_away_for_one_link_only() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let connection = super::super::schema::open(&folder.path().join("store.sqlite"), true).expect("opens");
+        fill(&connection, "own");
+        fill(&connection, "other");
+        let scope = Scope { tenant: "t".into(), link: "own".into() };
+        let exported = export(&connection, &scope, folder.path()).expect("exports");
+        let all = tables(&connection).expect("tables");
+        assert!(all.len() >= 12 && all.iter().any(|table| table == "outbox"), "{all:?}");
+        assert_eq!(exported, all.iter().map(|table| (table.clone(), 1)).collect::<Vec<_>>());
+        let text = std::fs::read_to_string(folder.path().join("outbox.jsonl")).expect("reads");
+        let line: Value = serde_json::from_str(&text).expect("one line of JSON");
+        assert_eq!(line["link"], "own");
+        assert_eq!(line["payload"][0]["s"], "accounts", "a captured change is readable");
+        assert_eq!(line["transaction_id"], "00000000-0000-0000-0000-000000000000");
+        let text = std::fs::read_to_string(folder.path().join("cross-reference.jsonl")).expect("reads");
+        assert!(text.contains("\"finops_hash\":\"00000000000000000000000000000000\""), "{text}");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode =
+                std::fs::metadata(folder.path().join("failed-payload.jsonl")).expect("there").permissions().mode();
+            assert_eq!(mode & 0o077, 0, "rows of both systems are nobody else's business");
+        }
+
+        let line = NewActivity { at: 1, map: None, kind: "link-reset", text: "gone".to_owned() };
+        erase(&connection, &scope, &line).expect("erases");
+        let count = |table: &str, link: &str| -> i64 {
+            let sql = format!("SELECT count(*) FROM {table} WHERE tenant = 't' AND link = ?1");
+            connection.query_row(&sql, [link], |row| row.get(0)).expect("counts")
+        };
+        let left = all.iter().filter(|table| count(table, "own") > 0).map(String::as_str).collect::<BTreeSet<_>>();
+        assert_eq!(left, KEPT.iter().copied().collect());
+        assert_eq!(count("activity", "own"), 2, "the log has one line more");
+        assert!(all.iter().all(|table| count(table, "other") == 1), "another link keeps what it has");
+    }
 }

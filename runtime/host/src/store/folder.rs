@@ -126,7 +126,7 @@ impl Folder {
 }
 
 /// Opens a file that only its owner may read, making it when it is not there.
-fn private_file(path: &Path) -> std::io::Result<File> {
+pub(super) fn private_file(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]

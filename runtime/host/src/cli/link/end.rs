@@ -110,14 +110,15 @@ async fn end_link(how: End, arguments: EndArguments) -> anyhow::Result<u8> {
     let undelivered = Undelivered::of(&store, &scope).await?;
     if !undelivered.is_none() && !arguments.force {
         store.close().await;
-        eprintln!("error: {}; {}", refusal(&undelivered), "or add --force: they are exported, and not delivered");
+        eprintln!("error: {}; or add --force: they are exported, and not delivered", refusal(&undelivered));
         return Ok(DIFFERENT);
     }
     let now = now_micros();
     let record = LinkRecord::read(&store, &scope).await?;
     let set = ConnectionSet::of(&config, record.as_ref(), &BTreeMap::new()).to_json();
     let folder = arguments.to.unwrap_or_else(|| end::folder_for(&config.state, &scope, how, now));
-    let ended = end::end(&store, &scope, how, &folder, &set, now).await;
+    let record = record.unwrap_or_else(|| LinkRecord::of(&config, None, now));
+    let ended = end::end(&store, &scope, how, &folder, &set, record, now).await;
     store.close().await;
     let exported = ended?;
     let findings = match how {

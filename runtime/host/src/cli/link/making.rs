@@ -1,7 +1,6 @@
 //! `plan`, `create` and `test`.
 
 use clap::Args;
-use uuid::Uuid;
 
 use super::super::{ConfigArgument, DIFFERENT, MISCONFIGURED, output, session};
 use super::{partition_of, print, record_of, scope_of};
@@ -117,20 +116,13 @@ pub(super) async fn create(arguments: CreateArguments) -> anyhow::Result<u8> {
         return print(&config, current.is_some(), &findings, next, arguments.json);
     }
     let now = now_micros();
-    let mut companies = current.map(|record| record.companies.clone()).unwrap_or_default();
-    companies.retain(|company, _| config.link.companies.contains(company));
-    for company in &config.link.companies {
-        companies.entry(company.clone()).or_insert(now);
+    let mut record = LinkRecord::of(&config, look.identity.as_ref(), now);
+    if let Some(current) = current {
+        (record.id, record.created_at) = (current.id, current.created_at);
+        for (company, since) in &mut record.companies {
+            *since = current.companies.get(company).copied().unwrap_or(*since);
+        }
     }
-    let record = LinkRecord {
-        id: current.map_or_else(Uuid::now_v7, |record| record.id),
-        created_at: current.map_or(now, |record| record.created_at),
-        ended_at: None,
-        finops_url: config.link.finops.base.to_string(),
-        dataverse_url: config.link.dataverse.base.to_string(),
-        organization: look.identity.map(|identity| identity.organization_id),
-        companies,
-    };
     let lines = activity(&record, before.as_ref(), &look.to_do);
     record.keep(&store, &scope, now, lines).await?;
     store.close().await;
