@@ -272,10 +272,15 @@ impl World {
     /// Opens the runtime on its state: at first a new one, later the one that was left.
     pub async fn open(&mut self) -> anyhow::Result<()> {
         self.close().await;
-        let file = write_config(self.folder.path(), &self.settings, &self.finops.base, &self.dataverse.base)?;
+        let file = self.configure()?;
         let (config, engine) = open_with_config(&file, Arc::clone(&self.heard) as _).await?;
         self.runtime = Some(Runtime::new(config, engine));
         Ok(())
+    }
+
+    /// Writes the configuration, as it is before a start.
+    pub fn configure(&self) -> anyhow::Result<PathBuf> {
+        write_config(self.folder.path(), &self.settings, &self.finops.base, &self.dataverse.base)
     }
 
     /// Ends the runtime politely; its state stays.

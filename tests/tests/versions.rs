@@ -269,6 +269,14 @@ async fn a_dry_run_of_a_plugin_says_what_would_become_of_which_rows() {
     let organization = ("PartyType", "Organization");
     customer(&world, "C1", &[("OrganizationName", "contoso"), organization]).await;
     customer(&world, "C2", &[("OrganizationName", "FABRIKAM"), organization]).await;
+    // Where no runtime ever was, a version may have been imported all the same.
+    world.configure().expect("written");
+    let map = World::map_text("currencies").expect("a map");
+    world.versions("currencies").import(&VersionFacts::default(), &map).expect("imported");
+    let (code, said) = dry_run(&world, &["map", "dry-run", "legal-entities"]).await;
+    assert_eq!(code, 2, "{said}");
+    let (code, said) = dry_run(&world, &["map", "dry-run", "companies", "--json"]).await;
+    assert_eq!((code, ends(&said, "finops → dataverse")), (0, vec!["usmf - created ".to_owned()]), "{said}");
     world.start().await.expect("started");
     let arguments = ["plugin", "dry-run", "text-cleanup", "--parameter", "case=upper", "--json"];
     let (code, said) = dry_run(&world, &arguments).await;

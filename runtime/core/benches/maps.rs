@@ -199,7 +199,7 @@ fn rows(table: &mut Table) {
 
 fn carried(flow: &Flow, row: &[Value], ids: &dyn Fn(&LookupKey) -> Option<Uuid>) -> (RowKey, Vec<Value>) {
     let company = flow.company(row, &());
-    let key = flow.key(row, &()).expect("a key");
+    let key = flow.key_in(company.as_deref(), row, &()).expect("a key");
     let fields = flow.project(row, &()).expect("values");
     let values = flow.finish(&fields, company.as_deref(), ids, true).expect("a row that fits");
     (key, values)

@@ -120,7 +120,11 @@ pub const CHECKS: &[Check] = &[
     ),
     check("HC1500", "a data source of the entity has no mapped field", Foreign("OData does not show data sources")),
     check("HC1600", "a data source of the entity has a range", Foreign("OData does not show data sources")),
-    check("HC1700", "several maps track one entity", Nearest("a notice at the start and of `dualwright advise`, unless each map has a filter of its own")),
+    check(
+        "HC1700",
+        "several maps track one entity",
+        Nearest("a notice at the start and of `dualwright advise`, unless each map has a filter of its own"),
+    ),
 ];
 
 const fn check(code: &'static str, trigger: &'static str, here: Here) -> Check {

@@ -264,10 +264,14 @@ impl Flow {
 
     /// The company of a source row in lower case. `None` for a global table, and for a row that names none.
     pub fn company(&self, row: &[Value], names: &dyn LookupNames) -> Option<String> {
+        let named;
         let value = match self.company? {
             Read::Constant => return None,
-            Read::Column(column) => row.get(column)?.clone(),
-            Read::Name(slot) => self.name(slot, row, names)?,
+            Read::Column(column) => row.get(column)?,
+            Read::Name(slot) => {
+                named = self.name(slot, row, names)?;
+                &named
+            }
         };
         let company = value.as_text()?.trim().to_lowercase();
         (!company.is_empty()).then_some(company)
@@ -623,7 +627,11 @@ fn is_blank(value: &Value) -> bool {
 /// A key value in its canonical form: the kind of the Dataverse column, dates as points in time, a missing date as the
 /// one that F&O stores for it.
 fn key_value(value: Value, column: &Column) -> Result<Value, Fault> {
-    Ok(match convert::coerce(value, column)? {
+    let value = match (&value, column.kind) {
+        (Value::Text(_), Kind::Text) => value,
+        _ => convert::coerce(value, column)?,
+    };
+    Ok(match value {
         Value::Date(days) => Value::Timestamp(i64::from(days) * value::MICROS_PER_DAY),
         Value::Null | Value::Absent if matches!(column.kind, Kind::Timestamp | Kind::Date) => {
             Value::Timestamp(value::NO_DATE_MICROS)

@@ -196,10 +196,9 @@ fn put(place: &mut serde_json::Value, parameters: &serde_json::Map<String, serde
 async fn try_out(trial: Trial, over: &Over) -> anyhow::Result<u8> {
     // Where nothing ever ran there are no pairs, and an empty store says so.
     let nowhere = tempfile::tempdir()?;
-    let store = match Store::open_read_only(&trial.after.state) {
-        Ok(store) => store,
-        Err(_) if !trial.after.state.exists() => Store::open(nowhere.path())?,
-        Err(fault) => bail!("{fault}"),
+    let store = match Store::exists(&trial.after.state) {
+        true => Store::open_read_only(&trial.after.state)?,
+        false => Store::open(nowhere.path())?,
     };
     // Compiled code is not kept: a dry run leaves nothing behind.
     let sandbox = Sandbox::new(SandboxSettings { cache: None, ..sandbox_settings(&trial.after) })?;
