@@ -40,6 +40,7 @@ fn every_subject_has_its_behaviours() {
         "Filters",
         "Keys and companies",
         "Validation",
+        "Drift",
         "Dry run",
         "Rows on their way",
     ];
