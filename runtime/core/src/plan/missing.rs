@@ -16,6 +16,9 @@ use crate::mapping::Problem;
 use crate::schema::{Column, Schema};
 use crate::value::Value;
 
+/// A row as a set of a slot, by its position, and the values of its key parts.
+type DefaultRow = (usize, Vec<Value>);
+
 impl MapPlan {
     /// Puts rules on the plan; says what is wrong with them. `dataverse` is the schema the plan was compiled against.
     #[must_use]
@@ -159,7 +162,7 @@ impl Flow {
         &self,
         slot: usize,
         written: &[(String, String)],
-    ) -> Result<Option<(usize, Vec<Value>)>, (String, &'static str)> {
+    ) -> Result<Option<DefaultRow>, (String, &'static str)> {
         if written.is_empty() {
             return Ok(None);
         }

@@ -24,6 +24,10 @@ type Wanted<'a> = (&'a [&'a str], &'a Value);
 /// The column of a company's row that holds what F&O calls `dataAreaId`.
 const COMPANY_CODE: &str = "cdm_companycode";
 
+/// Lookups of a map that one read of Dataverse resolves. An initial sync of Dual-write fails over ten, and splitting them
+/// is the documented way (Microsoft Learn, "Initial synchronization considerations").
+pub const LOOKUPS_PER_READ_MAX: usize = 10;
+
 /// Entries kept before a cache is emptied: some 100 bytes each, and far more than a link has parents.
 const ENTRIES_MAX: usize = 1_000_000;
 
@@ -251,7 +255,15 @@ impl Lookups {
     }
 
     /// Reads whatever `slots` will ask about `rows`, so that [`Names`] can answer without waiting.
+    /// More lookups than a read of Dual-write takes are read in several rounds.
     pub async fn read_names(&self, sources: &Sources<'_>, slots: &[NameSlot], rows: &[&[Value]]) -> Result<(), Fault> {
+        for slots in slots.chunks(LOOKUPS_PER_READ_MAX) {
+            self.read_names_of(sources, slots, rows).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_names_of(&self, sources: &Sources<'_>, slots: &[NameSlot], rows: &[&[Value]]) -> Result<(), Fault> {
         let mut wanted: HashSet<(Uuid, NameTarget)> = HashSet::new();
         for slot in slots {
             for row in rows {

@@ -422,9 +422,10 @@ pub(super) fn settle_on(link: &Link, work: &Work<'_>, row: &mut RowWork) {
     let is_placeholder = |base: &CrossReference| map.role == Role::Ordinary && base.is_placeholder();
     let changed = row.base.as_ref().zip(row.current.as_ref()).is_some_and(|(base, current)| {
         let (version, hash) = left(base, target);
+        // What was done to a placeholder counts less than the real row.
+        let yields = work.source == SystemKind::Finops && is_placeholder(base);
         !base.deleted
-            // What was done to a placeholder counts less than the real row.
-            && !(work.source == SystemKind::Finops && is_placeholder(base))
+            && !yields
             && **version != *current.version
             && hash.is_some_and(|hash| hash != content_hash(schema, &side.columns, &current.values))
     });
@@ -448,7 +449,8 @@ pub(super) fn settle_on(link: &Link, work: &Work<'_>, row: &mut RowWork) {
         return;
     }
     // A delete against a change: whose side wins. Only where the pair was there; a row that never was is created.
-    let was_there = |base: &CrossReference| !base.deleted && !(target == SystemKind::Finops && is_placeholder(base));
+    let was_never_there = |base: &CrossReference| target == SystemKind::Finops && is_placeholder(base);
+    let was_there = |base: &CrossReference| !base.deleted && !was_never_there(base);
     let deleted = row.current.is_none() && row.base.as_ref().is_some_and(was_there);
     if deleted && !source_wins {
         row.fate = Some(RowFate::Yielded);

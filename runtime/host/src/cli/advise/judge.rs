@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dualwright_core::SystemKind;
 use dualwright_core::mapping::Reference;
 
 use super::{Advice, Data, KnownMap, Measured, Need, Questions, Timeouts};
 use crate::catalogue::{MapDirection, Threading};
+use crate::pipeline::lookups::LOOKUPS_PER_READ_MAX;
 use crate::report::thousands;
 
 /// Rows of one transaction that F&O may send.
@@ -70,6 +72,7 @@ pub(super) fn judge(questions: &Questions, maps: &[KnownMap], measured: &Measure
     one_way(maps, &mut said);
     shared_tables(maps, measured, &mut said);
     one_entity(maps, &mut said);
+    lookups(maps, &mut said);
     for what in &measured.left_out {
         said.fine(NOT_MEASURED, what.as_str(), "See that both systems answer, or answer by a flag");
     }
@@ -302,6 +305,28 @@ fn one_entity(maps: &[KnownMap], said: &mut Said) {
     }
 }
 
+/// Dual-write refuses an initial sync from Dataverse with more lookups; here they are read in several rounds.
+fn lookups(maps: &[KnownMap], said: &mut Said) {
+    for map in maps {
+        let fields = map.leg.fields.iter().filter(|field| field.direction.goes_to(SystemKind::Finops));
+        let paths = fields.filter_map(|field| field.dataverse.as_ref());
+        let columns = paths
+            .filter(|path| !matches!(path.reference, Reference::None))
+            .map(|path| path.column.to_lowercase())
+            .collect::<BTreeSet<_>>();
+        if columns.len() > LOOKUPS_PER_READ_MAX {
+            let what = format!(
+                "{} reads {} lookups from Dataverse, and one read takes {LOOKUPS_PER_READ_MAX}",
+                map.slug,
+                columns.len()
+            );
+            let remedy =
+                "Leave out lookups that F&O does not need; the rest is read in several rounds, which takes longer";
+            said.warn("lookups", what, remedy);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use dualwright_core::mapping::Mapping;
@@ -405,6 +430,23 @@ mod tests {
         // A migration is no transaction to be split.
         let advice = judge(&Questions { rows_per_transaction: Some(500_001), ..asked() }, &[], &Measured::default());
         assert!(advice[0].remedy.starts_with("This is a migration"), "{advice:?}");
+    }
+
+    #[test]
+    fn more_lookups_than_one_read_takes_are_warned_of() {
+        let with = |lookups: usize| {
+            let fields = (0..lookups).map(|number| {
+                format!(r#"{{"syncDirection":3,"sourceField":"F{number}","destinationField":"l{number}.name"}}"#)
+            });
+            let text = format!(
+                r#"{{"legs":[{{"sourceSchema":"Things","destinationSchema":"things","fieldMappings":[{}]}}]}}"#,
+                fields.collect::<Vec<_>>().join(",")
+            );
+            let leg = Mapping::parse(&text).expect("a map").legs.remove(0);
+            told(&asked(), &[KnownMap { leg, ..map("things", "Things", "things", 3) }], &Measured::default())
+        };
+        assert_eq!(with(10), "");
+        assert_eq!(with(11), "lookups!");
     }
 
     #[test]
