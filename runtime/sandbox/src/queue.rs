@@ -182,7 +182,9 @@ mod tests {
 
     #[test]
     fn time_is_shared_and_not_turns() {
-        let cases: [(&[(&str, u64)], [usize; 2]); 3] = [
+        /// Tenants with the microseconds of each call of theirs, and the calls of a thousand that each gets.
+        type Case<'a> = (&'a [(&'a str, u64)], [usize; 2]);
+        let cases: [Case<'_>; 3] = [
             (&[("a", 1_000), ("b", 1_000)], [500, 500]),
             (&[("a", 9_000), ("b", 1_000)], [100, 900]),
             (&[("a", 100_000), ("b", 100)], [1, 999]),

@@ -253,7 +253,7 @@ mod tests {
     fn a_call_that_panics_takes_nobody_along() {
         let workers = Workers::new(1, Clocks::System);
         let broken = submit(&workers, &Arc::default(), || std::panic::resume_unwind(Box::new("broken")));
-        assert_eq!(block_on(broken.expect("there is a place")).map(|()| ()), Err(Lost));
+        assert_eq!(block_on(broken.expect("there is a place")), Err::<(), _>(Lost));
         assert_eq!(block_on(submit(&workers, &Arc::default(), || 7).expect("there is a place")), Ok(7));
     }
 

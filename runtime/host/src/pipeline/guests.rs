@@ -458,11 +458,10 @@ mod tests {
         CallFault { kind: FaultKind::Trap, fault: Fault::new(code, "x"), retry_after: None }
     }
 
+    type Answers = Vec<(Piece, Result<(), CallFault>)>;
+
     /// The answers to `rows` rows, and how many calls they took.
-    fn ask(
-        rows: usize,
-        mut call: impl FnMut(&Piece) -> Result<(), CallFault>,
-    ) -> (Vec<(Piece, Result<(), CallFault>)>, usize) {
+    fn ask(rows: usize, mut call: impl FnMut(&Piece) -> Result<(), CallFault>) -> (Answers, usize) {
         let mut pieces = Pieces::new(rows);
         while let Some(piece) = pieces.next() {
             let answer = call(&piece);
