@@ -23,6 +23,8 @@
 //! finops expect SET KEY COLUMN…  the row is there and holds this
 //! dataverse absent SET KEY       the row is not there
 //! dataverse asked '/accounts?' '$filter=…'   it was sent a request, of the last 1,000, with all of these parts
+//! dataverse counts x_teams       from now on, reads of single rows of that table
+//! dataverse counted x_teams 3 in 1   so many reads, in so many batches
 //! compared                       both sides are compared here, as at the end
 //! dataverse writes 3             rows that the runtime wrote there since the last such line, or since the beginning
 //! failed MAP KEY CODE [column=…] consecutive lines name all failed records; `failed none`; a KEY of * is any
@@ -251,6 +253,12 @@ impl Teller {
                 let asked = self.world.system(kind).asked().await?;
                 let is_it = |url: &&String| parts.iter().all(|part| url.contains(part.as_str()));
                 ensure!(asked.iter().any(|url| is_it(&url)), "it was asked: {asked:#?}");
+            }
+            "counts" => system.count_reads(rest).await?,
+            "counted" => {
+                let (set, wanted) = rest.split_once(' ').context("counted SET READS in BATCHES")?;
+                let (reads, batches) = system.counted_reads(set).await?;
+                ensure!(wanted.trim() == format!("{reads} in {batches}"), "it was {reads} in {batches}");
             }
             "writes" => {
                 let place = &mut self.audited[usize::from(kind == SystemKind::Dataverse)];

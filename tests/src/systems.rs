@@ -7,7 +7,7 @@ use anyhow::{Context, bail, ensure};
 use dualwright_core::SystemKind;
 use dualwright_emulator::{ColumnDefinition, ColumnKind, TableDefinition};
 use reqwest::{Client, Method, StatusCode};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// A row as the system shows it.
 pub type Row = Map<String, Value>;
@@ -90,6 +90,33 @@ impl SystemClient {
             Ok(format!("{}?{}", url.path(), query.join("&")))
         })
         .collect()
+    }
+
+    /// Counts from now on how often rows of a table are read one by one within batches.
+    pub async fn count_reads(&self, set: &str) -> anyhow::Result<()> {
+        // A fault whose turn never comes counts what it looks at.
+        let counted = |matching: Value| json!({"match": matching, "action": {"kind": "ignoreIfMatch"}});
+        let rules = json!([
+            counted(json!({"method": "GET", "path": self.path(set), "operation": true, "nth": u32::MAX})),
+            counted(json!({"method": "POST", "body": format!("GET {}", self.path(set)), "nth": u32::MAX})),
+        ]);
+        self.control("POST", "faults", Some(&rules.to_string())).await
+    }
+
+    /// Reads of rows of that table since then, and batches that held any.
+    pub async fn counted_reads(&self, set: &str) -> anyhow::Result<(u64, u64)> {
+        let faults = self.get("/_emulator/faults").await?;
+        let rules = faults["rules"].as_array().context("there are no rules")?;
+        let seen = |part: &str, wanted: &str| {
+            let rule = rules.iter().find(|rule| rule["match"][part] == wanted);
+            rule.and_then(|rule| rule["seen"].as_u64()).with_context(|| format!("{set} is not counted"))
+        };
+        let path = self.path(set);
+        Ok((seen("path", &path)?, seen("body", &format!("GET {path}"))?))
+    }
+
+    fn path(&self, set: &str) -> String {
+        format!("{}/{set}", self.root())
     }
 
     /// One POST, of whatever the tables here do not tell.

@@ -56,9 +56,9 @@ const DATAVERSE: &[&str] = &[
 ];
 
 /// Slug, entity, set, key, and the fields as `F&O=path` or `F&O>path`.
-type Map = (&'static str, &'static str, &'static str, &'static str, &'static [&'static str]);
+type Map<'a> = (&'a str, &'a str, &'a str, &'a str, &'a [&'a str]);
 
-const MAPS: &[Map] = &[
+const MAPS: &[Map<'static>] = &[
     (
         "people",
         "People",
@@ -99,9 +99,14 @@ const MAPS: &[Map] = &[
 
 /// Tells a story about these maps; each rule is a slug and a line of that map.
 fn check(rules: &[(&str, &str)], story: &str) {
+    check_maps(MAPS, &[], rules, story);
+}
+
+/// The same about other maps, and more tables.
+fn check_maps(maps: &[Map<'_>], more: &[(SystemKind, String)], rules: &[(&str, &str)], story: &str) {
     let folder = tempfile::tempdir().expect("a folder");
     let mut config = String::new();
-    for (slug, entity, set, key, fields) in MAPS {
+    for (slug, entity, set, key, fields) in maps {
         let file = folder.path().join(format!("{slug}.json"));
         let fields = fields.iter().map(|field| {
             let both = field.contains('=');
@@ -126,12 +131,10 @@ fn check(rules: &[(&str, &str)], story: &str) {
             config.push('\n');
         }
     }
-    let defined = |kind, tables: &[&str]| {
-        let read = |text: &&str| (kind, serde_json::from_str::<TableDefinition>(text).expect("a table"));
-        tables.iter().map(read).collect::<Vec<_>>()
-    };
-    let mut tables = defined(SystemKind::Finops, FINOPS);
-    tables.extend(defined(SystemKind::Dataverse, DATAVERSE));
+    let read = |kind, text: &str| (kind, serde_json::from_str::<TableDefinition>(text).expect("a table"));
+    let mut tables = FINOPS.iter().map(|text| read(SystemKind::Finops, text)).collect::<Vec<_>>();
+    tables.extend(DATAVERSE.iter().map(|text| read(SystemKind::Dataverse, text)));
+    tables.extend(more.iter().map(|(kind, text)| read(*kind, text)));
     let maps = vec!["companies".to_owned()];
     check_with(Settings { tables, config, maps, ..Settings::default() }, story);
 }
@@ -417,4 +420,90 @@ fn a_dataverse_row_that_misses_its_parent_follows_the_rule() {
         &[("people", other)],
         &story("failed none\nfinops expect People dataAreaId=usmf,PersonId=P1 PlaceName=Oslo RegionName=West"),
     );
+}
+
+/// Nothing but the system itself knows the teams: no map writes them. Each is asked for once by its key, and once by its
+/// id where the changes of the people come back and need its number.
+#[test]
+fn a_parent_is_asked_for_once_and_together_with_others() {
+    let teams = (0..3).map(|team| {
+        format!(
+            "dataverse insert x_teams x_number=T{team},x_company=@cdm_companies/cdm_companycode=usmf x_title=Team{team}"
+        )
+    });
+    let people = (0..300)
+        .map(|person| format!("insert People dataAreaId=usmf,PersonId=P{person} Name=N TeamId=T{}", person % 3))
+        .collect::<Vec<_>>();
+    let story = |counted: &str| {
+        format!(
+            "limit batch_rows_max = 100\nlimit initial_sync_concurrency = 1
+            dataverse insert cdm_companies cdm_companycode=usmf cdm_name='Contoso US'
+            {}
+            finops transaction {}
+            dataverse counts x_teams
+            start
+            failed none
+            dataverse counted x_teams {counted}
+            dataverse expect x_people x_number=P0 x_team=@x_teams/x_title=Team0
+            dataverse expect x_people x_number=P299 x_team=@x_teams/x_title=Team2
+            finops insert People dataAreaId=usmf,PersonId=P300 Name=N TeamId=T1
+            settle
+            dataverse expect x_people x_number=P300 x_team=@x_teams/x_title=Team1
+            dataverse counted x_teams {counted}",
+            teams.clone().collect::<Vec<_>>().join("\n"),
+            people.join(" ; ")
+        )
+    };
+    let key = r#"["x_company.cdm_companycode", "x_number"]"#;
+    for (team, counted) in [("TEAMID>x_team.x_number", "3 in 1"), ("TEAMID=x_team.x_number", "6 in 2")] {
+        let fields = ["PERSONID=x_number", "NAME=x_name", team];
+        check_maps(&[("people", "People", "x_people", key, &fields)], &[], &[], &story(counted));
+    }
+}
+
+/// A thing has twelve teams, so that their numbers are read in two rounds; two of the teams are the same one.
+#[test]
+fn names_of_many_lookups_are_read_in_rounds_of_ten() {
+    const TEAMS: usize = 12;
+    let each = |one: &dyn Fn(usize) -> String, between: &str| (0..TEAMS).map(one).collect::<Vec<_>>().join(between);
+    let finops = format!(
+        r#"{{"name": "Thing", "set": "Things", "entity": "Things", "entityName": "ThingEntity", "key": ["dataAreaId", "ThingId"],
+            "columns": [{{"name": "dataAreaId", "type": "text", "maxLength": 4}},
+                {{"name": "ThingId", "type": "text", "maxLength": 10}}, {}]}}"#,
+        each(&|team| format!(r#"{{"name": "Team{team}", "type": "text", "maxLength": 60}}"#), ",")
+    );
+    let dataverse = format!(
+        r#"{{"name": "x_thing", "set": "x_things", "primaryId": "x_thingid", "primaryName": "x_number",
+            "alternateKeys": [{{"name": "thing", "columns": ["x_company", "x_number"]}}],
+            "columns": [{{"name": "x_company", "type": "lookup",
+                "targets": [{{"table": "cdm_company", "navigationProperty": "x_company"}}]}},
+                {{"name": "x_number", "type": "text", "maxLength": 10}}, {}]}}"#,
+        each(
+            &|team| format!(
+                r#"{{"name": "x_team{team}", "type": "lookup",
+                    "targets": [{{"table": "x_team", "navigationProperty": "x_team{team}"}}]}}"#
+            ),
+            ","
+        )
+    );
+    let fields = (0..TEAMS).map(|team| format!("TEAM{team}=x_team{team}.x_number")).collect::<Vec<_>>();
+    let fields = std::iter::once("THINGID=x_number").chain(fields.iter().map(String::as_str)).collect::<Vec<_>>();
+    let things = ("things", "Things", "x_things", r#"["x_company.cdm_companycode", "x_number"]"#, fields.as_slice());
+    let usmf = "x_company=@cdm_companies/cdm_companycode=usmf";
+    // The last one is the first again, which the first round has read.
+    let number = |team: usize| team % (TEAMS - 1);
+    let story = format!(
+        "start
+        {}
+        dataverse counts x_teams
+        dataverse insert x_things x_number=X1,{usmf} {}
+        settle
+        failed none
+        finops expect Things dataAreaId=usmf,ThingId=X1 {}
+        dataverse counted x_teams 11 in 2",
+        each(&|team| format!("dataverse insert x_teams x_number=T{team},{usmf} x_title=Team"), "\n"),
+        each(&|team| format!("x_team{team}=@x_teams/x_number=T{}", number(team)), " "),
+        each(&|team| format!("Team{team}=T{}", number(team)), " "),
+    );
+    check_maps(&[things], &[(SystemKind::Finops, finops), (SystemKind::Dataverse, dataverse)], &[], &story);
 }
