@@ -227,15 +227,19 @@ impl System {
             #[serde(alias = "dualwright_partition", alias = "PartitionId")]
             partition: String,
         }
-        let column = match self.kind {
-            SystemKind::Dataverse => "dualwright_partition",
-            SystemKind::Finops => "PartitionId",
+        let set = OwnTable::Fences.set(self.kind);
+        // F&O has no `startswith`; there a star is a wildcard.
+        // https://learn.microsoft.com/dynamics365/fin-ops-core/dev-itpro/data-entities/odata
+        let (root, column, filter) = match self.kind {
+            SystemKind::Dataverse => {
+                let column = "dualwright_partition";
+                (dataverse::ROOT, column, format!("startswith({column},{})", quote(beginning)))
+            }
+            SystemKind::Finops => {
+                let column = "PartitionId";
+                (finops::ROOT, column, format!("{column} eq {}", quote(&format!("{beginning}*"))))
+            }
         };
-        let (root, set) = match self.kind {
-            SystemKind::Dataverse => (dataverse::ROOT, OwnTable::Fences.set(self.kind)),
-            SystemKind::Finops => (finops::ROOT, OwnTable::Fences.set(self.kind)),
-        };
-        let filter = format!("startswith({column},{})", quote(beginning));
         let url = format!("{root}/{set}?$select={column}&$filter={}", component(&filter));
         // A link has a lane per initial sync that may run at once, 16 at most.
         let fences: Fences = self.decoded(&self.get(&url, None, timeout).await?, "fences")?;
