@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dualwright_core::mapping::{Leg, Mapping, Reference, Severity};
 use dualwright_core::plan::{self, PlanInput};
-use dualwright_core::{Class, Fault, Schema, SystemKind};
+use dualwright_core::{Class, Code, Fault, Schema, SystemKind};
 use dualwright_sandbox::{Plugin, Sandbox, SandboxSettings};
 
 use super::bindings::Workshop;
@@ -51,7 +51,9 @@ impl std::fmt::Display for StartProblem {
         let kind = if self.is_error { "error" } else { "notice" };
         write!(f, "{kind}: {}, {}: {}", self.file, self.place, self.message)?;
         if !self.remedy.is_empty() {
-            write!(f, ". {}", self.remedy)?;
+            // A remedy is a sentence of its own, or goes on with this one.
+            let between = if self.remedy.starts_with(char::is_uppercase) { "." } else { ";" };
+            write!(f, "{between} {}", self.remedy)?;
         }
         self.excerpt.iter().flat_map(|excerpt| excerpt.lines()).try_for_each(|line| write!(f, "\n    {line}"))
     }
@@ -736,7 +738,15 @@ fn of_link(fault: &Fault) -> StartProblem {
         file: "dualwright.toml".to_owned(),
         place: "link".to_owned(),
         message: fault.to_string(),
-        remedy: fault.code.remedy().to_owned(),
+        remedy: match fault.code {
+            Code::Unavailable | Code::TimedOut => {
+                "see whether its url under [link] is right, and whether it runs and can be reached from here; then repeat \
+                 the command"
+                    .to_owned()
+            }
+            Code::Throttled => "repeat the command in some minutes".to_owned(),
+            code => code.remedy().to_owned(),
+        },
         excerpt: None,
     }
 }

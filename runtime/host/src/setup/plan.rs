@@ -143,6 +143,7 @@ pub(super) fn not_let_in(kind: SystemKind, fault: &Fault) -> Finding {
         (Code::Unavailable | Code::TimedOut, _) => {
             ("reach", format!("correct {place}.url, or see whether the environment runs and can be reached from here"))
         }
+        (Code::Throttled, _) => ("reach", "repeat the command in some minutes".to_owned()),
         _ => ("reach", fault.code.remedy().to_owned()),
     };
     Finding::of_fault(kind, check, fault).remedy(remedy)
