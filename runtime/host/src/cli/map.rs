@@ -91,7 +91,8 @@ pub(super) struct ListArguments {
 }
 
 const SHOW_EXAMPLES: &str = "\
-Between the columns stands the direction: > to Dataverse, < to F&O, = both; doubled (>>, <<, ><) with transforms.
+Between the columns stands the direction: > to Dataverse, < to F&O, = both; doubled (>>, <<, ><)
+with transforms.
 
   dualwright map show customers                 a map of ./dualwright.toml, with its plugins
   dualwright map show maps/accounts__customers-v3.json";
@@ -538,7 +539,7 @@ fn show(arguments: &ShowArguments) -> anyhow::Result<u8> {
         Ok(mapping) => mapping,
         Err(problems) => {
             for problem in problems {
-                eprintln!("{}: {problem}", source.file.display());
+                eprintln!("error: {}, {problem}", source.file.display());
             }
             return Ok(MISCONFIGURED);
         }

@@ -13,8 +13,9 @@ use super::{ConfigArgument, DIFFERENT, FINE, MISCONFIGURED, map, output};
 use crate::config::versions::{Imported, Versions};
 
 const IMPORT_EXAMPLES: &str = "\
-The file is kept byte for byte, in whatever encoding it came: the JSON of a map, a JSON text that holds
-it, or a row of msdyn_dualwriteentitymaps. A version is written once; another text needs another version.
+The file is kept byte for byte, in whatever encoding it came: the JSON of a map, a JSON text that
+holds it, or a row of msdyn_dualwriteentitymaps. A version is written once; another text needs
+another version.
 
   dualwright map import customers.json --map customers --activate
   dualwright map import row.json --map customers --version 1.0.0.7 --publisher contoso";
@@ -22,6 +23,7 @@ it, or a row of msdyn_dualwriteentitymaps. A version is written once; another te
 #[derive(Debug, Args)]
 #[command(after_help = IMPORT_EXAMPLES)]
 pub(super) struct ImportArguments {
+    /// A map file, in any encoding.
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// The slug of the map that the file is a version of.
@@ -30,10 +32,13 @@ pub(super) struct ImportArguments {
     /// Four numbers; without it what the file says, or the one after the newest.
     #[arg(long)]
     version: Option<MapVersion>,
+    /// Who publishes it; without it what the file says.
     #[arg(long)]
     publisher: Option<String>,
+    /// Who wrote it; without it what the file says.
     #[arg(long)]
     author: Option<String>,
+    /// What is new in it; without it what the file says.
     #[arg(long)]
     description: Option<String>,
     /// Activate it too.
@@ -43,6 +48,7 @@ pub(super) struct ImportArguments {
     checked: CheckedWith,
     #[command(flatten)]
     config: ConfigArgument,
+    /// One JSON object.
     #[arg(long)]
     json: bool,
 }
@@ -63,6 +69,7 @@ pub(super) struct ExportArguments {
     /// Without it the active version, or the newest.
     #[arg(long)]
     version: Option<MapVersion>,
+    /// How the map is written.
     #[arg(long, value_enum, default_value_t = WrittenEncoding::AsImported)]
     encoding: WrittenEncoding,
     /// Without it to standard output.
@@ -102,36 +109,42 @@ pub(super) struct VersionsArguments {
     map: Option<String>,
     #[command(flatten)]
     config: ConfigArgument,
+    /// One JSON list.
     #[arg(long)]
     json: bool,
 }
 
 const ACTIVATE_EXAMPLES: &str = "\
-A map of the configuration with version = \"active\" is this version from now on. A version with an error is
-refused, and every reason is said. A runtime at work takes it up between two transactions, after it has
-checked it against both systems; what it finds wrong stands in the activity log (`dualwright status`), and
-the version before runs on. Rows that do not change stay as they are: `dualwright compare` lists those
-that the new version would write differently. What it would do to which rows is said beforehand by
-`dualwright map dry-run`.
+A map of the configuration with version = \"active\" is this version from now on. A version with an
+error is refused, and every reason is said. A runtime at work takes it up between two transactions,
+after it has checked it against both systems; what it finds wrong stands in the activity log
+(`dualwright status`), and the version before runs on. Rows that do not change stay as they are:
+`dualwright compare` lists those that the new version would write differently. What it would do to
+which rows is said beforehand by `dualwright map dry-run`.
 
   dualwright map activate customers 1.0.0.7 --schemas schemas/";
 
 #[derive(Debug, Args)]
 #[command(after_help = ACTIVATE_EXAMPLES)]
 pub(super) struct ActivateArguments {
+    /// The slug of the map.
     #[arg(value_name = "SLUG")]
     map: String,
+    /// A version that was imported.
     #[arg(value_name = "VERSION")]
     version: MapVersion,
     #[command(flatten)]
     checked: CheckedWith,
     #[command(flatten)]
     config: ConfigArgument,
+    /// One JSON object.
     #[arg(long)]
     json: bool,
 }
 
 const DIFF_EXAMPLES: &str = "\
+Says in words which fields, transforms, filters and other settings differ.
+
   dualwright map diff customers 1.0.0.6 1.0.0.7
   dualwright map diff old.json new.json
 
@@ -145,19 +158,25 @@ pub(super) struct DiffArguments {
     maps: Vec<String>,
     #[command(flatten)]
     config: ConfigArgument,
+    /// One JSON list of the differences.
     #[arg(long)]
     json: bool,
 }
 
-/// The state folder that a configuration names. Only that is read: a map may be imported before the rest is right.
-fn state_folder(config: &Path) -> anyhow::Result<PathBuf> {
-    let folder = config.parent().unwrap_or(Path::new("."));
+/// A configuration as it is written, empty where there is none: a map may be imported before the rest is right.
+fn written_config(config: &Path) -> anyhow::Result<toml::Table> {
     let text = match fs::read_to_string(config) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(folder.join("state")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(toml::Table::new()),
         Err(error) => return Err(error).with_context(|| format!("{} cannot be read", config.display())),
     };
-    let written: toml::Table = toml::from_str(&text).with_context(|| format!("{} is not TOML", config.display()))?;
+    toml::from_str(&text).with_context(|| format!("{} is not TOML", config.display()))
+}
+
+/// The state folder that a configuration names.
+fn state_folder(config: &Path) -> anyhow::Result<PathBuf> {
+    let folder = config.parent().unwrap_or(Path::new("."));
+    let written = written_config(config)?;
     Ok(folder.join(written.get("state").and_then(toml::Value::as_str).unwrap_or("state")))
 }
 
@@ -168,13 +187,49 @@ fn versions_of(config: &ConfigArgument, slug: &str) -> anyhow::Result<Versions> 
     Ok(Versions::of(&state_folder(&config.config)?, slug))
 }
 
+/// Why the configuration would not use the active version of a map; `None` where it does.
+fn why_it_is_not_used(config: &Path, slug: &str) -> anyhow::Result<Option<String>> {
+    let written = written_config(config)?;
+    let maps = written.get("map").and_then(toml::Value::as_array).map_or(&[][..], Vec::as_slice);
+    let is_named = |map: &&toml::Value| map.get("slug").and_then(toml::Value::as_str) == Some(slug);
+    let text_of = |map: &toml::Value, key: &str| map.get(key).and_then(toml::Value::as_str).map(str::to_owned);
+    let config = config.display();
+    Ok(match maps.iter().find(is_named) {
+        None => Some(format!("{config} has no map {slug}; add a [[map]] with version = \"active\"")),
+        Some(map) => match (text_of(map, "version"), text_of(map, "file")) {
+            (Some(version), _) if version == "active" => None,
+            (Some(version), _) => Some(format!(
+                "the map {slug} of {config} stays at version = \"{version}\"; write version = \"active\" there"
+            )),
+            (None, Some(file)) => Some(format!(
+                "the map {slug} of {config} reads {file}; write version = \"active\" in place of its file"
+            )),
+            (None, None) => {
+                Some(format!("the map {slug} of {config} has no version; write version = \"active\" there"))
+            }
+        },
+    })
+}
+
+/// What to say where a map has no such version, or none at all.
+fn there_is_no_version(versions: &Versions, slug: &str, version: Option<MapVersion>) -> anyhow::Result<String> {
+    let all = versions.all().context("the versions cannot be listed")?;
+    Ok(match version {
+        Some(version) if !all.is_empty() => {
+            let all = all.iter().map(|kept| kept.facts.version.to_string()).collect::<Vec<_>>();
+            format!("the map {slug} has no version {version}. There are: {}", all.join(", "))
+        }
+        _ => format!("the map {slug} has no versions; `dualwright map import FILE --map {slug}` keeps the first"),
+    })
+}
+
 fn read_file(path: &Path) -> anyhow::Result<String> {
     fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
 }
 
 fn say_problems(what: &str, problems: &[Problem]) {
     for problem in problems {
-        eprintln!("{what}: {problem}");
+        eprintln!("error: {what}, {problem}");
         for line in problem.excerpt.iter().flat_map(|excerpt| excerpt.lines()) {
             eprintln!("    {line}");
         }
@@ -214,7 +269,14 @@ pub(super) fn import(arguments: &ImportArguments) -> anyhow::Result<u8> {
     }
     let mut code = FINE;
     if arguments.activate {
-        code = activate_version(&versions, &arguments.map, version, &arguments.checked, arguments.json)?;
+        code = activate_version(
+            &versions,
+            &arguments.map,
+            version,
+            &arguments.checked,
+            &arguments.config,
+            arguments.json,
+        )?;
     }
     if arguments.json {
         let new = imported == Imported::New;
@@ -259,8 +321,7 @@ pub(super) fn export(arguments: &ExportArguments) -> anyhow::Result<u8> {
     let all = versions.all().context("the versions cannot be listed")?;
     let wanted = arguments.version.or_else(|| versions.active()).or_else(|| Some(all.last()?.facts.version));
     let Some(kept) = wanted.and_then(|version| all.into_iter().find(|kept| kept.facts.version == version)) else {
-        let what = wanted.map_or_else(|| "versions".to_owned(), |version| format!("version {version}"));
-        eprintln!("error: the map {} has no {what}; see `dualwright map versions`", arguments.map);
+        eprintln!("error: {}", there_is_no_version(&versions, &arguments.map, wanted)?);
         return Ok(MISCONFIGURED);
     };
     let text = versions.text(kept.facts.version).context("the version cannot be read")?;
@@ -293,6 +354,10 @@ pub(super) fn versions(arguments: &VersionsArguments) -> anyhow::Result<u8> {
     }
     if arguments.json {
         output::print_json(&listed)?;
+    } else if let (true, Some(slug)) = (rows.is_empty(), &arguments.map) {
+        println!("{}", there_is_no_version(&versions_of(&arguments.config, slug)?, slug, None)?);
+    } else if rows.is_empty() {
+        println!("no map has versions; `dualwright map import FILE --map SLUG` keeps the first of one");
     } else {
         let headings = ["map", "version", "", "publisher", "author", "description"];
         output::print(&output::columns(&headings, rows))?;
@@ -302,9 +367,11 @@ pub(super) fn versions(arguments: &VersionsArguments) -> anyhow::Result<u8> {
 
 pub(super) fn activate(arguments: &ActivateArguments) -> anyhow::Result<u8> {
     let versions = versions_of(&arguments.config, &arguments.map)?;
-    let code = activate_version(&versions, &arguments.map, arguments.version, &arguments.checked, arguments.json)?;
-    if arguments.json {
-        output::print_json(&json!({ "map": arguments.map, "version": arguments.version, "active": code == FINE }))?;
+    let ActivateArguments { map, version, checked, config, json } = arguments;
+    let code = activate_version(&versions, map, *version, checked, config, *json)?;
+    if *json {
+        let used = code == FINE && why_it_is_not_used(&config.config, map)?.is_none();
+        output::print_json(&json!({ "map": map, "version": version, "active": code == FINE, "used": used }))?;
     }
     Ok(code)
 }
@@ -314,11 +381,16 @@ fn activate_version(
     slug: &str,
     version: MapVersion,
     checked: &CheckedWith,
+    config: &ConfigArgument,
     quiet: bool,
 ) -> anyhow::Result<u8> {
-    if let Err(error) = versions.text(version) {
-        eprintln!("error: version {version} of {slug} cannot be activated: {error}; see `dualwright map versions`");
-        return Ok(MISCONFIGURED);
+    match versions.text(version) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            eprintln!("error: {}", there_is_no_version(versions, slug, Some(version))?);
+            return Ok(MISCONFIGURED);
+        }
+        Err(error) => return Err(error).with_context(|| format!("version {version} of {slug} cannot be read")),
     }
     let problems = map::errors_of(&versions.file(version), checked.schemas.as_deref())?;
     if !problems.is_empty() {
@@ -327,31 +399,48 @@ fn activate_version(
         return Ok(MISCONFIGURED);
     }
     versions.activate(version).context("the version cannot be activated")?;
-    if !quiet {
-        println!("version {version} of {slug} is active; a runtime at work takes it up after its next transaction");
+    match why_it_is_not_used(&config.config, slug)? {
+        Some(why) => {
+            if !quiet {
+                println!("version {version} of {slug} is active");
+            }
+            eprintln!("notice: nothing uses it yet: {why}");
+        }
+        None if quiet => {}
+        None => {
+            println!("version {version} of {slug} is active; a runtime at work takes it up after its next transaction");
+        }
     }
     Ok(FINE)
 }
 
 pub(super) fn diff(arguments: &DiffArguments) -> anyhow::Result<u8> {
+    let read = |path: &String| anyhow::Ok((path.clone(), read_file(Path::new(path))?));
     let texts = match arguments.maps.as_slice() {
-        [before, after] => [read_file(Path::new(before))?, read_file(Path::new(after))?],
+        [before, after] => [read(before)?, read(after)?],
         [slug, before, after] => {
             let versions = versions_of(&arguments.config, slug)?;
             let text = |written: &str| {
                 let version = written.parse::<MapVersion>().map_err(anyhow::Error::msg)?;
-                versions.text(version).with_context(|| format!("version {version} of {slug}"))
+                let what = format!("version {version} of {slug}");
+                match versions.text(version) {
+                    Ok(text) => Ok((what, text)),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        bail!("{}", there_is_no_version(&versions, slug, Some(version))?)
+                    }
+                    Err(error) => Err(error).with_context(|| format!("{what} cannot be read")),
+                }
             };
             [text(before)?, text(after)?]
         }
         _ => bail!("name two files, or a slug and two versions"),
     };
     let mut mappings = Vec::new();
-    for text in texts {
+    for (what, text) in texts {
         match Mapping::parse(&text) {
             Ok(mapping) => mappings.push(mapping),
             Err(problems) => {
-                say_problems("map", &problems);
+                say_problems(&what, &problems);
                 return Ok(MISCONFIGURED);
             }
         }
@@ -434,6 +523,37 @@ mod tests {
         };
         assert_eq!(diff_of(["as", "1.0", "1.0.0.1"]).expect("read"), DIFFERENT);
         assert_eq!(diff_of(["as", "1.0", "1.0"]).expect("read"), FINE);
-        assert!(diff_of(["as", "1.0", "3.0"]).is_err(), "there is no such version");
+        let error = diff_of(["as", "1.0", "3.0"]).expect_err("there is no such version").to_string();
+        assert_eq!(error, "the map as has no version 3.0.0.0. There are: 1.0.0.0, 1.0.0.1, 7.0.0.0");
+    }
+
+    #[test]
+    fn a_map_that_does_not_use_the_active_version_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = folder.path().join("dualwright.toml");
+        for (written, wanted) in [
+            ("slug = \"as\"\nversion = \"active\"", None),
+            ("slug = \"as\"\nversion = \"1.0.0.7\"", Some("stays at version = \"1.0.0.7\"")),
+            (
+                "slug = \"as\"\nfile = \"as.json\"",
+                Some("reads as.json; write version = \"active\" in place of its file"),
+            ),
+            ("slug = \"bs\"\nversion = \"active\"", Some("has no map as; add a [[map]]")),
+        ] {
+            fs::write(&config, format!("[[map]]\n{written}\n")).expect("written");
+            let why = why_it_is_not_used(&config, "as").expect("it can be read");
+            assert_eq!(why.is_some(), wanted.is_some(), "{written}: {why:?}");
+            assert!(why.unwrap_or_default().contains(wanted.unwrap_or_default()), "{written}");
+        }
+        fs::remove_file(&config).expect("it is there");
+        assert!(why_it_is_not_used(&config, "as").expect("none is no failure").is_some());
+    }
+
+    #[test]
+    fn versions_that_are_not_there_are_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let versions = Versions::of(folder.path(), "as");
+        let text = there_is_no_version(&versions, "as", Some(MapVersion::FIRST)).expect("listed");
+        assert_eq!(text, "the map as has no versions; `dualwright map import FILE --map as` keeps the first");
     }
 }
