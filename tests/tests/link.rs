@@ -298,7 +298,7 @@ async fn an_added_company_is_carried_over_and_a_removed_one_left_alone() -> anyh
     assert!(!stage.has(SystemKind::Dataverse, &of("gbsi")).await?, "maps run for the companies of the link only");
 
     let said = stage.link(&["add-company", "GBSI"]);
-    said.is(0, &["gbsi added; the next `dualwright run` carries their rows over"]);
+    said.is(0, &["gbsi added; the next `dualwright run` carries its rows over"]);
     assert!(stage.config_text().contains("companies = [\"usmf\", \"gbsi\"] # as agreed"), "{}", stage.config_text());
     stage.link(&["add-company", "gbsi"]).is(0, &["they belong to the link already"]);
     let before = audit::read(&stage.dataverse, 0).await?.last().map_or(0, |entry| entry.sequence);

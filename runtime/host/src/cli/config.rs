@@ -11,7 +11,8 @@ Editors that know TOML (Taplo, Even Better TOML) complete and check the file wit
   dualwright config schema > dualwright.schema.json
   and as the first line of dualwright.toml: #:schema ./dualwright.schema.json
 
-What refers to something else (maps, plugins, columns) is checked by `dualwright map check` and `dualwright run`.";
+What refers to something else (maps, plugins, columns) is checked by `dualwright map check` and
+`dualwright run`.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {

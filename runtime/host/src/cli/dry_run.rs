@@ -21,19 +21,19 @@ use crate::report::{DryRunReport, dry_run_text};
 use crate::store::Store;
 
 const MAP_EXAMPLES: &str = "\
-Every row goes through the map twice in thought: as the configuration has it now, and as the version or the
-file has it, with filters, lookups, transforms, plugins and what the other side holds. Nothing is written, to
-neither system nor the state folder, and a runtime may be at work meanwhile. A validator that judges after
-the write is not asked. Recorded changes hold the columns that were captured, which may be fewer than another
-version reads; those count as not said.
+Every row goes through the map twice in thought: as the configuration has it now, and as the version
+or the file has it, with filters, lookups, transforms, plugins and what the other side holds.
+Nothing is written, to neither system nor the state folder, and a runtime may be at work meanwhile.
+A validator that judges after the write is not asked. Recorded changes hold the columns that were
+captured, which may be fewer than another version reads; those count as not said.
 
   dualwright map dry-run customers --version 1.0.0.7
   dualwright map dry-run customers --file new.json --limit 50000 --values
-  dualwright map dry-run customers --file new.json --recorded --json | jq '.records[] | select(.differs)'
+  dualwright map dry-run customers --recorded --json | jq '.records[] | select(.differs)'
   dualwright map dry-run customers                       only what the map would do now
 
-Exit codes: 0 nothing would end otherwise; 1 something would, or without another version some row is rejected;
-2 the version has errors, or a system does not answer.";
+Exit codes: 0 nothing would end otherwise; 1 something would, or without another version some row is
+rejected; 2 the version has errors, or a system does not answer.";
 
 #[derive(Debug, Args)]
 #[command(after_help = MAP_EXAMPLES)]
@@ -52,15 +52,16 @@ pub(super) struct MapDryRunArguments {
 }
 
 const PLUGIN_EXAMPLES: &str = "\
-Every row of the maps that use the plugin goes through them twice in thought: as the configuration has it now,
-and with the other component or parameters. Nothing is written, to neither system nor the state folder, and a
-runtime may be at work meanwhile. A validator that judges after the write is not asked.
+Every row of the maps that use the plugin goes through them twice in thought: as the configuration
+has it now, and with the other component or parameters. Nothing is written, to neither system nor
+the state folder, and a runtime may be at work meanwhile. A validator that judges after the write is
+not asked.
 
   dualwright plugin dry-run text-cleanup --parameter case=title
   dualwright plugin dry-run pricing --file target/pricing.wasm --map customers --values
 
-Exit codes: 0 nothing would end otherwise; 1 something would; 2 the plugin is refused, or a system does not
-answer.";
+Exit codes: 0 nothing would end otherwise; 1 something would; 2 the plugin is refused, or a system
+does not answer.";
 
 #[derive(Debug, Args)]
 #[command(after_help = PLUGIN_EXAMPLES)]
@@ -208,7 +209,7 @@ async fn try_out(trial: Trial, over: &Over) -> anyhow::Result<u8> {
         None => Some(None),
     };
     let (Some(before), Some(after)) = (before, after) else {
-        eprintln!("error: {} cannot be tried; correct what is said above", trial.what);
+        eprintln!("error: nothing was tried for {}; correct what is said above", trial.what);
         return Ok(MISCONFIGURED);
     };
     let maps = trial.maps.iter().flat_map(|map| slugs_of(&after, map)).collect::<HashSet<Arc<str>>>();

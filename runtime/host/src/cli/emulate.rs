@@ -119,16 +119,18 @@ A file of tables is JSON:
     \"alternateKeys\": [{\"name\": \"groupid\", \"columns\": [\"msdyn_company\", \"msdyn_groupid\"]}],
     \"columns\": [{\"name\": \"msdyn_groupid\", \"type\": \"text\", \"maxLength\": 10, \"required\": true},
       {\"name\": \"msdyn_company\", \"type\": \"lookup\", \"targets\": [{\"table\": \"cdm_company\"}]}]}]}
-Types: text memo int bigint decimal money double boolean datetime date guid choice lookup (Dataverse) enum (F&O).
-An F&O table has \"key\": [\"dataAreaId\", \"CustomerGroupId\"] instead of alternate keys; \"enums\" stand beside \"tables\".
+Types: text memo int bigint decimal money double boolean datetime date guid choice, and lookup
+(Dataverse) or enum (F&O).
+An F&O table has \"key\": [\"dataAreaId\", \"CustomerGroupId\"] instead of alternate keys; \"enums\"
+stand beside \"tables\".
 A schema file is JSON with \"system\", \"name\", \"entitySet\" or \"publicCollection\", \"keys\" and \"fields\".
 A seeded row whose key is there already gets the columns that are named.";
 
 const MORE: &str = "\
-The service is at /api/data/v9.2 (Dataverse) or /data (F&O). Without --no-auth it wants a bearer token, which the token
-endpoint gives for the client's id and secret, as Microsoft Entra ID does:
-  curl -d grant_type=client_credentials -d client_id=ID -d client_secret=SECRET -d scope=http://HOST/.default \\
-    http://HOST/TENANT/oauth2/v2.0/token
+The service is at /api/data/v9.2 (Dataverse) or /data (F&O). Without --no-auth it wants a bearer
+token, which the token endpoint gives for the client's id and secret, as Microsoft Entra ID does:
+  curl -d grant_type=client_credentials -d client_id=ID -d client_secret=SECRET \\
+    -d scope=http://HOST/.default http://HOST/TENANT/oauth2/v2.0/token
 
 Both systems with the tables of the catalogue, and a company of 200 customers in F&O:
   dualwright emulate finops --catalogue --generate 200 --listen 127.0.0.1:8081

@@ -39,12 +39,13 @@ enum CatalogueCommand {
 }
 
 const SHOW_EXAMPLES: &str = "\
-Between the columns stands the direction: > to Dataverse, < to F&O, = both; doubled (>>, <<, ><) with transforms.
-With --json the file as it is.";
+Between the columns stands the direction: > to Dataverse, < to F&O, = both; doubled (>>, <<, ><)
+with transforms. With --json the file as it is.";
 
 #[derive(Debug, Args)]
 #[command(after_help = SHOW_EXAMPLES)]
 struct ShowArguments {
+    /// A map of the catalogue.
     #[arg(value_name = "NAME")]
     name: String,
     /// The map as it is added.
@@ -53,8 +54,8 @@ struct ShowArguments {
 }
 
 const ADD_EXAMPLES: &str = "\
-Writes maps/SLUG.json beside the configuration, and a [[map]] for each at its end; with the folder given
-by --into only the files. What is there already is left alone and said. Nothing runs before
+Writes maps/SLUG.json beside the configuration, and a [[map]] for each at its end; with the folder
+given by --into only the files. What is there already is left alone and said. Nothing runs before
 `dualwright run` has checked it against both systems.
 
   dualwright map catalogue add customers
@@ -133,6 +134,10 @@ fn facts(map: &CatalogueMap) -> serde_json::Value {
 
 fn show(catalogue: &Catalogue, arguments: &ShowArguments) -> anyhow::Result<u8> {
     let Some(map) = catalogue.map(&arguments.name) else {
+        let of_scenario = catalogue.named(&arguments.name).iter().map(|map| map.slug.as_str()).collect::<Vec<_>>();
+        if !of_scenario.is_empty() {
+            bail!("{} is a scenario; name one of its maps: {}", arguments.name, of_scenario.join(", "));
+        }
         let known = catalogue.maps().iter().map(|map| map.slug.as_str());
         bail!("{}", output::there_is_no("map in the catalogue called", &arguments.name, known));
     };

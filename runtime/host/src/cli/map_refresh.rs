@@ -12,20 +12,22 @@ use crate::engine::prepare::{prepare_accepting, sandbox};
 use crate::store::Store;
 
 const EXAMPLES: &str = "\
-What Dual-write calls \"Refresh tables\". What a map was validated against is kept in the state folder: columns that
-are new, gone or of another type since then are told, and the setting `drift` of the map says what they mean. By default
-a key or mandatory column freezes the map: it carries nothing until somebody has looked at it, and the others go on. The
-same look is taken at every start, and by a runtime at work when a system refuses what it knew before.
+What Dual-write calls \"Refresh tables\". What a map was validated against is kept in the state
+folder: columns that are new, gone or of another type since then are told, and the setting `drift`
+of the map says what they mean. By default a key or mandatory column freezes the map: it carries
+nothing until somebody has looked at it, and the others go on. The same look is taken at every
+start, and by a runtime at work when a system refuses what it knew before.
 
-A frozen map goes on when its tables are as they were, when its corrected text fits them, or when its tables are accepted
-as they are. It then catches up with what it missed, deletions apart: `dualwright compare` names those.
+A frozen map goes on when its tables are as they were, when its corrected text fits them, or when
+its tables are accepted as they are. It then catches up with what it missed, deletions apart:
+`dualwright compare` names those.
 
   dualwright map refresh                        all maps of ./dualwright.toml
   dualwright map refresh customers --accept     go on with these tables, if the map fits them
   dualwright map refresh --json | jq .frozen
 
-A runtime at work hears of it. Exit codes: 0 all maps fit; 1 a map is frozen; 2 a system does not answer, or a map that
-was never validated has errors.";
+A runtime at work hears of it. Exit codes: 0 all maps fit; 1 a map is frozen; 2 a system does not
+answer, or a map that was never validated has errors.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

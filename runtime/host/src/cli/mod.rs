@@ -36,12 +36,15 @@ pub const DIFFERENT: u8 = 1;
 /// Usage or configuration.
 pub const MISCONFIGURED: u8 = 2;
 
+/// Help is written for this many columns; a wider terminal does not widen it.
+const HELP_COLUMNS: usize = 100;
+
 /// Keeps Dynamics 365 Finance & Operations and Dataverse in step, record by record and in both directions.
 ///
 /// Start with `dualwright demo`: it starts both systems as emulators on this machine, fills one with data, copies it
 /// to the other through the shipped table maps and a few plugins, edits both sides, and compares them.
 #[derive(Debug, Parser)]
-#[command(name = "dualwright", version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "dualwright", version, after_help = EXIT_CODES, max_term_width = HELP_COLUMNS)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -141,5 +144,37 @@ pub fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::from(MISCONFIGURED)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// What is wrong with the help of a command and of those below it.
+    fn flaws_of(command: &clap::Command, path: &str, flaws: &mut Vec<String>) {
+        let after = [command.get_after_help(), command.get_after_long_help()];
+        for line in
+            after.iter().flatten().flat_map(|text| text.to_string().lines().map(str::to_owned).collect::<Vec<_>>())
+        {
+            if line.chars().count() > HELP_COLUMNS {
+                flaws.push(format!("{path}: longer than {HELP_COLUMNS} columns, so it is broken elsewhere: {line}"));
+            }
+        }
+        for argument in command.get_arguments().filter(|argument| argument.get_help().is_none()) {
+            flaws.push(format!("{path}: {} is not explained", argument.get_id()));
+        }
+        for below in command.get_subcommands() {
+            flaws_of(below, &format!("{path} {}", below.get_name()), flaws);
+        }
+    }
+
+    #[test]
+    fn help_explains_every_argument_and_fits_its_lines() {
+        let mut flaws = Vec::new();
+        flaws_of(&Arguments::command(), "dualwright", &mut flaws);
+        assert!(flaws.is_empty(), "{}", flaws.join("\n"));
     }
 }

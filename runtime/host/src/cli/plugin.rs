@@ -32,7 +32,8 @@ pub(super) enum PluginCommand {
 }
 
 const INSPECT_EXAMPLES: &str = "\
-What stands here is what an operator needs to bind it: names for dualwright.toml, and the digest to pin.
+What stands here is what an operator needs to bind it: names for dualwright.toml, and the digest to
+pin.
 
   dualwright plugin inspect                     the standard plugins
   dualwright plugin inspect text-cleanup
@@ -58,14 +59,16 @@ The kind of a column is what the plugin wants, or else what the values look like
 where neither does.
 
   dualwright plugin run text-cleanup --point transform --rows rows.json --parameter case=title
-  dualwright plugin run email-validator --point pre-validate --rows rows.json --parameter columns=emailaddress1
+  dualwright plugin run email-validator --point pre-validate --rows rows.json \\
+    --parameter columns=emailaddress1
   dualwright plugin run my.wasm --point post-validate --rows sent.json --stored stored.json
   dualwright plugin run customer-split --point table-map --rows customers.json
   dualwright plugin run my.wasm --point transform --rows rows.json --fuel-max 200000
 
-Nothing is written anywhere. The plugin runs under the limits of the runtime: a call may take 2 s and 64 MiB.
-Kinds: boolean, int64, float64, decimal, text, timestamp, date, guid, json, choice, multi-choice, money, lookup.
-Exit codes: 0 fine; 1 the plugin rejected a row, failed, or took more than --fuel-max; 2 wrong usage, or the plugin refuses its settings.";
+Nothing is written anywhere. The plugin runs under the limits of the runtime: a call may take 2 s
+and 64 MiB. Kinds: boolean, int64, float64, decimal, text, timestamp, date, guid, json, choice,
+multi-choice, money, lookup. Exit codes: 0 fine; 1 the plugin rejected a row, failed, or took more
+than --fuel-max; 2 wrong usage, or the plugin refuses its settings.";
 
 #[derive(Debug, Args)]
 #[command(after_help = RUN_EXAMPLES)]

@@ -13,13 +13,15 @@ use crate::report::{FailedReport, MapReport, PluginReport, failed_text, maps_tex
 use crate::store::{FailedFilter, Scope, Store};
 
 const EXAMPLES: &str = "\
-Reads the state folder that the configuration names, whether a runtime is at work there or not; asks neither system.
+Reads the state folder that the configuration names, whether a runtime is at work there or not; asks
+neither system.
 
   dualwright status                             of ./dualwright.toml
   dualwright status --config demo/dualwright.toml --activity 50
   dualwright status --json | jq .backlog        for a script or a monitor
 
-Exit codes: 0 nothing failed; 1 records failed, `dualwright retry` tries them again, or a map is frozen; 2 no such state.";
+Exit codes: 0 nothing failed; 1 records failed, `dualwright retry` tries them again, or a map is
+frozen; 2 no such state.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

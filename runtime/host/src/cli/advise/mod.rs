@@ -14,8 +14,8 @@ use super::{ConfigArgument, DIFFERENT, FINE, MISCONFIGURED, output, session};
 use crate::config::Config;
 
 const EXAMPLES: &str = "\
-Where a configuration is there, its maps are judged, rows are counted on both systems, and the store says
-how fast changes came and how long plugins took. A flag goes before what was measured.
+Where a configuration is there, its maps are judged, rows are counted on both systems, and the store
+says how fast changes came and how long plugins took. A flag goes before what was measured.
 
   dualwright advise --need read-only
   dualwright advise --rows 800000 --rows-per-transaction 5000
@@ -34,6 +34,7 @@ pub(super) struct AdviseArguments {
     offline: bool,
     #[command(flatten)]
     config: ConfigArgument,
+    /// One JSON list.
     #[arg(long)]
     json: bool,
 }

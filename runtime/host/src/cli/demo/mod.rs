@@ -31,11 +31,12 @@ Everything is on this machine, and nothing of it stays but the state folder.
   dualwright demo --once --json | jq .equal     for a script
   dualwright demo --data adventureworks --state aw   19,820 customers in place of some hundred
 
-Stopped or killed, the same command goes on from where it was. The state folder holds dualwright.toml
-and its maps, as a person would write them, and both systems' rows: finops.db and dataverse.db.
+Stopped or killed, the same command goes on from where it was. The state folder holds
+dualwright.toml and its maps, as a person would write them, and both systems' rows: finops.db and
+dataverse.db.
 
-Exit codes: 0 both sides are equal and exactly the bad rows were rejected; 1 anything else was found;
-2 wrong usage, or it could not start.";
+Exit codes: 0 both sides are equal and exactly the bad rows were rejected; 1 anything else was
+found; 2 wrong usage, or it could not start.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

@@ -18,9 +18,9 @@ use crate::setup::{Finding, Verdict, companies, worst};
 use crate::store::{NewActivity, Settlement, Store};
 
 const ADD_EXAMPLES: &str = "\
-The legal entities have to exist on both sides. `companies` in dualwright.toml is changed and nothing
-else of that file; the next start carries all rows of the new ones over, map by map, before it goes
-live. Maps that list companies of their own keep their lists.
+The legal entities have to exist on both sides. `companies` in dualwright.toml is changed and
+nothing else of that file; the next start carries all rows of the new ones over, map by map, before
+it goes live. Maps that list companies of their own keep their lists.
 
   dualwright link add-company gbsi
   dualwright link add-company ussi ukrt --json
@@ -109,7 +109,7 @@ pub(super) async fn add(arguments: AddArguments) -> anyhow::Result<u8> {
     } else {
         let said = match joined(&new) {
             none if none.is_empty() => "they belong to the link already".to_owned(),
-            new => format!("{new} added; {}", taken_up(&config, "carries their rows over")),
+            names => format!("{names} added; {}", taken_up(&config, &format!("carries {} rows over", whose(&new)))),
         };
         let findings = findings.into_iter().filter(|finding| finding.verdict != Verdict::Fine).collect::<Vec<_>>();
         output::print(&format!("{}{said}\n", text(&findings)))?;
@@ -157,7 +157,8 @@ pub(super) async fn remove(arguments: RemoveArguments) -> anyhow::Result<u8> {
     if arguments.json {
         report(&config, &kept, &meant, &[])?;
     } else {
-        output::print(&format!("{} removed; {}\n", joined(&meant), taken_up(&config, "leaves their rows alone")))?;
+        let taken_up = taken_up(&config, &format!("leaves {} rows alone", whose(&meant)));
+        output::print(&format!("{} removed; {taken_up}\n", joined(&meant)))?;
     }
     Ok(FINE)
 }
@@ -168,6 +169,11 @@ fn lower(companies: &[String]) -> BTreeSet<String> {
 
 fn joined(companies: &BTreeSet<String>) -> String {
     companies.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// How to speak of what these companies have.
+fn whose(companies: &BTreeSet<String>) -> &'static str {
+    if companies.len() == 1 { "its" } else { "their" }
 }
 
 fn taken_up(config: &Config, what: &str) -> String {

@@ -17,14 +17,15 @@ use crate::setup::{Finding, Verdict};
 use crate::store::Store;
 
 const UNLINK_EXAMPLES: &str = "\
-First everything goes into a folder, whose name is printed: cross references, failed records with the
-changes they failed on, the outbox, counters, positions, the activity log, as a file of JSON lines
-each, and the link as a connection set. Then it is taken out of the store; the activity log stays and
-goes on when the link is made again (`link create`). The rows of both systems stay as they are; our
-fences on them are taken away, so that a request which is still on its way is refused. dualwright.toml
-stays; `dualwright run` refuses it until the link is made again.
+First everything goes into a folder, whose name is printed: cross references, failed records with
+the changes they failed on, the outbox, counters, positions, the activity log, as a file of JSON
+lines each, and the link as a connection set. Then it is taken out of the store; the activity log
+stays and goes on when the link is made again (`link create`). The rows of both systems stay as they
+are; our fences on them are taken away, so that a request which is still on its way is refused.
+dualwright.toml stays; `dualwright run` refuses it until the link is made again.
 
-Refused while a runtime is at work, and while changes wait or records failed, unless --force is given.
+Refused while a runtime is at work, and while changes wait or records failed, unless --force is
+given.
 
   dualwright link unlink
   dualwright link unlink --to ~/contoso-2026 --force
@@ -32,13 +33,14 @@ Refused while a runtime is at work, and while changes wait or records failed, un
 Exit codes: 0 it ended; 1 refused because something is undelivered; 2 wrong usage or configuration.";
 
 const RESET_EXAMPLES: &str = "\
-First everything goes into a folder, whose name is printed: cross references, failed records with the
-changes they failed on, the outbox, counters, positions, the activity log, as a file of JSON lines
-each, and the link as a connection set. Then it is taken out of the store; the activity log stays. The
-rows of both systems stay as they are. The next `dualwright run` begins with the initial sync, which
-finds the pairs again by their keys.
+First everything goes into a folder, whose name is printed: cross references, failed records with
+the changes they failed on, the outbox, counters, positions, the activity log, as a file of JSON
+lines each, and the link as a connection set. Then it is taken out of the store; the activity log
+stays. The rows of both systems stay as they are. The next `dualwright run` begins with the initial
+sync, which finds the pairs again by their keys.
 
-Refused while a runtime is at work, and while changes wait or records failed, unless --force is given.
+Refused while a runtime is at work, and while changes wait or records failed, unless --force is
+given.
 
   dualwright link reset
 
