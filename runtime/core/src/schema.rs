@@ -20,6 +20,9 @@ pub struct Column {
     pub length_max: Option<u32>,
     /// Digits after the point that the system keeps.
     pub scale: Option<u8>,
+    /// For an amount that keeps as many digits as the currency of its row (Dataverse): the currencies by their code, as
+    /// far as they are known. `scale` is then the greatest of them.
+    pub scale_of_currency: Option<Arc<[(Arc<str>, u8)]>>,
     pub required: bool,
     /// Calculated or kept by the system: never written.
     pub read_only: bool,
@@ -43,6 +46,7 @@ impl Column {
             kind,
             length_max: None,
             scale: None,
+            scale_of_currency: None,
             required: false,
             read_only: false,
             minimum: None,

@@ -19,6 +19,9 @@ use crate::value::Kind;
 /// The key column of `cdm_company`, by which every company is known (reference 1.9).
 const COMPANY_CODE: &str = "cdm_companycode";
 
+/// Where a row says its currency, in the code that both systems know it by.
+const CURRENCY_CODE: &str = "transactioncurrencyid.isocurrencycode";
+
 /// Entity set of the companies, where a lookup does not say it.
 const COMPANY_SET: &str = "cdm_companies";
 
@@ -714,6 +717,9 @@ impl<'a> Compiler<'a> {
                 address.push((Arc::clone(name), AddressSource::Written(position)));
             }
         }
+        let currency = fields
+            .iter()
+            .position(|field| field.dataverse.as_ref().is_some_and(|path| path.eq_ignore_ascii_case(CURRENCY_CODE)));
         Some(Flow {
             target: SystemKind::Dataverse,
             fields,
@@ -727,6 +733,7 @@ impl<'a> Compiler<'a> {
             writes,
             address,
             address_in_key: None,
+            currency,
         })
     }
 
@@ -983,6 +990,7 @@ impl<'a> Compiler<'a> {
             writes,
             address,
             address_in_key,
+            currency: None,
         })
     }
 

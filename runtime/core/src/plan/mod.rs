@@ -15,6 +15,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::change::{RowKey, SystemKind};
+use crate::content::at_scale;
 use crate::convert;
 use crate::error::{Code, Fault};
 use crate::filter::{Filter, Nulls, RemoteQuery};
@@ -99,6 +100,8 @@ pub struct Flow {
     address: Vec<(Arc<str>, AddressSource)>,
     /// To F&O: where the values of the address are in a row key.
     address_in_key: Option<Vec<KeyAddress>>,
+    /// To Dataverse: the field that says the code of the row's currency.
+    currency: Option<usize>,
 }
 
 /// One field mapping in one direction.
@@ -520,6 +523,11 @@ impl Flow {
                 let first = own.next().unwrap_or(&Value::Absent);
                 let value = if is_blank(first) { own.find(|value| !is_blank(value)) } else { None };
                 convert::coerce_into(value.unwrap_or(first), column, place)?;
+                if let (Some(scales), Value::Decimal(amount)) = (&column.scale_of_currency, &*place)
+                    && let Some(scale) = self.scale_of_currency(scales, fields)
+                {
+                    *place = Value::Decimal(at_scale(*amount, Some(scale)));
+                }
             }
             WriteSource::Lookup(slot) => {
                 *place = match self.resolve(*slot, fields, company, ids)? {
@@ -549,6 +557,12 @@ impl Flow {
             (value, target) => convert::check(target, value, column)?,
         }
         Ok(())
+    }
+
+    /// The digits that an amount of this row keeps, where the row says its currency and that is known.
+    fn scale_of_currency(&self, scales: &[(Arc<str>, u8)], fields: &[Value]) -> Option<u8> {
+        let Value::Text(code) = fields.get(self.currency?)? else { return None };
+        scales.iter().find(|(own, _)| own.eq_ignore_ascii_case(code.trim_end())).map(|(_, scale)| *scale)
     }
 
     /// Where each polymorphic lookup of a finished row leads: position in `target_columns`, and the entity set of the

@@ -38,8 +38,8 @@ impl Default for Caller {
 pub(super) struct Known {
     /// An owner, whether it is a team, and its business unit.
     owner: Option<(String, bool, String)>,
-    /// A currency and its exchange rate.
-    rate: Option<(String, String)>,
+    /// A currency, its exchange rate, and the digits of its amounts.
+    rate: Option<(String, String, Option<u32>)>,
     /// The currency of the organization, or null.
     base_currency: Option<String>,
 }
@@ -222,10 +222,20 @@ impl Session<'_> {
         {
             cells[at] = Cow::Owned(self.base_currency()?);
         }
-        let rate = match currency.map(|at| cells[at].clone().into_owned()) {
+        let (rate, digits) = match currency.map(|at| cells[at].clone().into_owned()) {
             Some(currency) if currency != NULL => self.exchange_rate(&currency)?,
-            _ => NULL.to_owned(),
+            _ => (NULL.to_owned(), None),
         };
+        // Without a precision of its own an amount has that of the currency.
+        for &(amount, _) in &table.amounts {
+            if let (Some(digits), None) = (digits, table.columns[amount].definition.precision)
+                && differs(amount, cells)
+                && let Ok(value) = Decimal::from_str(&cells[amount])
+            {
+                let rounded = value.round_dp_with_strategy(digits, RoundingStrategy::MidpointAwayFromZero);
+                cells[amount] = Cow::Owned(rounded.normalize().to_string());
+            }
+        }
         if let Some(at) = table.server.exchange_rate
             && rate != NULL
         {
@@ -255,16 +265,18 @@ impl Session<'_> {
         Ok(currency)
     }
 
-    fn exchange_rate(&mut self, currency: &str) -> rusqlite::Result<String> {
-        if let Some((known, rate)) = &self.known.rate
+    /// The exchange rate of a currency, and the digits of its amounts.
+    fn exchange_rate(&mut self, currency: &str) -> rusqlite::Result<(String, Option<u32>)> {
+        if let Some((known, rate, digits)) = &self.known.rate
             && known == currency
         {
-            return Ok(rate.clone());
+            return Ok((rate.clone(), *digits));
         }
         let id = Uuid::parse_str(currency.trim_matches('"')).unwrap_or_default();
         let rate = self.cell_of_row(system::CURRENCY, id, "exchangerate")?;
-        self.known.rate = Some((currency.to_owned(), rate.clone()));
-        Ok(rate)
+        let digits = self.cell_of_row(system::CURRENCY, id, "currencyprecision")?.parse().ok();
+        self.known.rate = Some((currency.to_owned(), rate.clone(), digits));
+        Ok((rate, digits))
     }
 
     fn cell_of_row(&self, table: &str, id: Uuid, column: &str) -> rusqlite::Result<String> {

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dualwright_core::schema::{AlternateKey, Lookup, LookupTarget};
-use dualwright_core::{Code, Column, Fault, Kind, Schema, SystemKind};
+use dualwright_core::{Class, Code, Column, Fault, Kind, Schema, SystemKind};
 use dualwright_odata::escape::{component, quote};
 use futures_util::future::{try_join_all, try_join3};
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::OnceCell;
 
 use super::{System, dataverse};
 
@@ -25,7 +26,13 @@ pub struct Catalogue {
     set_of_entity: HashMap<String, String>,
     /// Enumerations of F&O that were read before; most entities share a few of them.
     enumerations: Mutex<HashMap<String, Options>>,
+    /// What says how many digits an amount has (Dataverse), once a table needed it.
+    currencies: OnceCell<Scales>,
+    pricing: OnceCell<Option<u8>>,
 }
+
+/// The digits of amounts in each currency, by its code.
+type Scales = Arc<[(Arc<str>, u8)]>;
 
 type Options = Arc<[(Arc<str>, i64)]>;
 
@@ -207,12 +214,23 @@ impl System {
         let relationships = self.get_values::<Relationship>(&urls[2], set, timeout);
         let (attributes, keys, relationships) = try_join3(attributes, keys, relationships).await?;
 
+        let needs =
+            |source| attributes.values().any(|own| own.own_type() == "Money" && own.precision_source == Some(source));
+        let pricing = if needs(PRECISION_OF_PRICES) { self.pricing(catalogue, timeout).await? } else { None };
+        let currencies = match needs(PRECISION_OF_CURRENCY) {
+            true => self.currencies(catalogue, timeout).await?,
+            false => Arc::from([]),
+        };
         let columns = attributes
             .values()
             .filter_map(|attribute| {
                 let mut column = Column::new(&attribute.logical_name, attribute.kind()?);
                 column.length_max = attribute.max_length.and_then(|length| u32::try_from(length).ok());
                 column.scale = attribute.precision.and_then(|digits| u8::try_from(digits).ok());
+                if column.kind == Kind::Money {
+                    (column.scale, column.scale_of_currency) =
+                        scale_of_money(attribute.precision_source, column.scale, pricing, &currencies);
+                }
                 column.minimum = attribute.min_value.as_ref().and_then(decimal_of);
                 column.maximum = attribute.max_value.as_ref().and_then(decimal_of);
                 column.required =
@@ -258,6 +276,37 @@ impl System {
                 && schema.alternate_keys.iter().any(|key| key.columns.contains(&column.name))
         });
         Ok(schema)
+    }
+
+    /// The digits of amounts in each currency that there is. None where they may not be read.
+    async fn currencies(&self, catalogue: &Catalogue, timeout: Duration) -> Result<Scales, Fault> {
+        #[derive(Deserialize)]
+        struct Currency {
+            isocurrencycode: Option<String>,
+            currencyprecision: Option<u8>,
+        }
+        let read = catalogue.currencies.get_or_try_init(|| async {
+            let url = format!("{}/transactioncurrencies?$select=isocurrencycode,currencyprecision", dataverse::ROOT);
+            let all = unless_refused(self.get_values::<Currency>(&url, "its currencies", timeout).await)?;
+            let known =
+                all.into_iter().filter_map(|own| Some((Arc::from(own.isocurrencycode?), own.currencyprecision?)));
+            Ok(known.collect())
+        });
+        read.await.cloned()
+    }
+
+    /// The digits of prices. `None` where they may not be read.
+    async fn pricing(&self, catalogue: &Catalogue, timeout: Duration) -> Result<Option<u8>, Fault> {
+        #[derive(Deserialize)]
+        struct Organization {
+            pricingdecimalprecision: Option<u8>,
+        }
+        let read = catalogue.pricing.get_or_try_init(|| async {
+            let url = format!("{}/organizations?$select=pricingdecimalprecision", dataverse::ROOT);
+            let all = unless_refused(self.get_values::<Organization>(&url, "its organization", timeout).await)?;
+            Ok(all.into_iter().find_map(|own| own.pricingdecimalprecision))
+        });
+        read.await.copied()
     }
 
     async fn finops_schema(
@@ -362,6 +411,37 @@ impl System {
     }
 }
 
+/// Values of `PrecisionSource`; 0 stands for the column's own `Precision`
+/// (<https://learn.microsoft.com/power-apps/developer/data-platform/use-currency-attributes>).
+const PRECISION_OF_PRICES: i64 = 1;
+const PRECISION_OF_CURRENCY: i64 = 2;
+
+/// The digits that a column of money keeps, and those of each currency where they depend on it. Until a row says its
+/// currency no digit may be lost that one of the currencies keeps.
+fn scale_of_money(
+    source: Option<i64>,
+    own: Option<u8>,
+    pricing: Option<u8>,
+    currencies: &Scales,
+) -> (Option<u8>, Option<Scales>) {
+    match source {
+        Some(PRECISION_OF_PRICES) => (pricing.or(own), None),
+        Some(PRECISION_OF_CURRENCY) => match currencies.iter().map(|(_, scale)| *scale).max() {
+            Some(most) => (Some(own.map_or(most, |own| own.max(most))), Some(Arc::clone(currencies))),
+            None => (own, None),
+        },
+        _ => (own, None),
+    }
+}
+
+/// What the user may not read, or the system does not have, is not known; that the system is away is a fault.
+fn unless_refused<T>(read: Result<Vec<T>, Fault>) -> Result<Vec<T>, Fault> {
+    match read {
+        Err(fault) if fault.class() != Class::Transient => Ok(Vec::new()),
+        read => read,
+    }
+}
+
 /// The column by which Dataverse counts the changes of a row; virtual and elastic tables have none to go by.
 const VERSION: &str = "versionnumber";
 
@@ -411,6 +491,7 @@ struct Attribute {
     is_valid_for_update: Option<bool>,
     max_length: Option<i64>,
     precision: Option<i64>,
+    precision_source: Option<i64>,
     min_value: Option<serde_json::Number>,
     max_value: Option<serde_json::Number>,
     /// `DateOnly` or `DateAndTime`.
@@ -473,6 +554,7 @@ impl Attribute {
     fn fill_from(&mut self, typed: Self) {
         self.max_length = typed.max_length.or(self.max_length);
         self.precision = typed.precision.or(self.precision);
+        self.precision_source = typed.precision_source.or(self.precision_source);
         self.min_value = typed.min_value.or(self.min_value.take());
         self.max_value = typed.max_value.or(self.max_value.take());
         self.format = typed.format.or(self.format.take());
@@ -517,4 +599,28 @@ impl Attribute {
 fn decimal_of(number: &serde_json::Number) -> Option<Decimal> {
     let text = number.to_string();
     Decimal::from_str(&text).or_else(|_| Decimal::from_scientific(&text)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn money_keeps_the_digits_that_its_precision_source_says() {
+        let known: Scales = Arc::from([(Arc::from("JPY"), 0), (Arc::from("KWD"), 3)]);
+        let none: Scales = Arc::from([]);
+        for (source, own, pricing, currencies, wanted, by_currency) in [
+            (None, Some(2), Some(4), &known, Some(2), false),
+            (Some(0), Some(2), Some(4), &known, Some(2), false),
+            (Some(1), Some(2), Some(4), &known, Some(4), false),
+            (Some(1), Some(2), None, &known, Some(2), false),
+            (Some(2), Some(2), Some(4), &known, Some(3), true),
+            (Some(2), Some(4), None, &known, Some(4), true),
+            (Some(2), None, None, &known, Some(3), true),
+            (Some(2), Some(2), None, &none, Some(2), false),
+        ] {
+            let (scale, scales) = scale_of_money(source, own, pricing, currencies);
+            assert_eq!((scale, scales.is_some()), (wanted, by_currency), "{source:?} {own:?} {pricing:?}");
+        }
+    }
 }

@@ -142,3 +142,58 @@ fn values_of_every_kind_go_to_finops() {
         ],
     );
 }
+
+/// A column of each kind of source: its own two digits, and those of the currency, of which the most are three.
+#[test]
+fn an_amount_keeps_the_digits_of_the_currency_of_its_row() {
+    let scales = [("JPY", 0), ("EUR", 2), ("KWD", 3)].map(|(code, scale)| (Arc::from(code), scale));
+    let by_currency = Column { scale_of_currency: Some(Arc::from(scales)), ..column("amount money /3") };
+    let columns = vec![
+        column("k text"),
+        column("own money /2"),
+        by_currency,
+        column("transactioncurrencyid lookup >transactioncurrencies"),
+    ];
+    let dataverse = Schema::new(SystemKind::Dataverse, "d", "ds", columns);
+    let currencies = Arc::new(Schema::new(
+        SystemKind::Dataverse,
+        "transactioncurrency",
+        "transactioncurrencies",
+        vec![column("isocurrencycode text")],
+    ));
+    let columns = ["K text", "Own decimal", "Amount decimal", "C text"].map(column).to_vec();
+    let finops = Schema::new(SystemKind::Finops, "F", "F", columns);
+    let leg = leg("F", "ds", "K = k\n Own = own\n Amount = amount\n C = transactioncurrencyid.isocurrencycode");
+    let plan = compile(&PlanInput {
+        leg: &leg,
+        finops: &finops,
+        dataverse: &dataverse,
+        integration_key: &["k".to_owned()],
+        tables: &|set| (set == "transactioncurrencies").then(|| Arc::clone(&currencies)),
+        key_of_set: &|_| None,
+        settings: PlanSettings::default(),
+    })
+    .unwrap_or_else(|problems| panic!("{problems:?}"));
+    let flow = plan.to_dataverse.expect("a flow");
+    let text = Value::text;
+    for (currency, amount, wanted) in [
+        (text("EUR"), "12.345", "12.35"),
+        (text("eur "), "-12.345", "-12.35"),
+        (text("JPY"), "12.5", "13"),
+        (text("KWD"), "12.3455", "12.346"),
+        (text("KWD"), "12.3", "12.3"),
+        // Where the currency is not known, no digit is lost that any currency keeps.
+        (text("XXX"), "12.34549", "12.345"),
+        (text(""), "12.34549", "12.345"),
+        (Value::Absent, "12.34549", "12.345"),
+    ] {
+        let place = format!("{amount} of {currency:?}");
+        let row = [text("1"), number(amount), number(amount), currency];
+        let fields = flow.project(&row, &()).expect("fields");
+        let values = flow.finish(&fields, None, &|_| Some(id(7)), true).expect("values");
+        assert_eq!(values[2], number(wanted), "{place}");
+        let own = number(amount);
+        let Value::Decimal(own) = own else { panic!("a number") };
+        assert_eq!(values[1], Value::Decimal(at_scale(own, Some(2))), "{place}");
+    }
+}
