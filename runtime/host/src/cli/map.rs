@@ -438,7 +438,8 @@ fn list(arguments: &ListArguments) -> anyhow::Result<u8> {
             Ok(mapping) => listed.extend(mapping.legs.iter().map(|leg| Listed::of(source, leg))),
             Err(problems) => {
                 code = MISCONFIGURED;
-                eprintln!("{}: {} problems; see `dualwright map check`", source.file.display(), problems.len());
+                let count = output::counted(problems.len() as u64, "problem", "problems");
+                eprintln!("error: {}: {count}; see `dualwright map check`", source.file.display());
             }
         }
     }

@@ -188,7 +188,9 @@ async fn look(config: &Config, wanted: &BTreeSet<String>) -> anyhow::Result<Vec<
     let systems = Systems::of(config)?;
     let mut known = Vec::new();
     for system in [&systems.finops, &systems.dataverse] {
-        let catalogue = system.catalogue(TIMEOUT).await.with_context(|| format!("{} was asked", system.kind()))?;
+        let catalogue = system.catalogue(TIMEOUT).await;
+        let catalogue =
+            catalogue.with_context(|| format!("{} was asked; `dualwright link test` says more", system.kind()))?;
         known.push(companies::read(system, &catalogue, TIMEOUT).await?);
     }
     let makers = config
