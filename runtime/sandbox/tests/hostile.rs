@@ -575,7 +575,15 @@ fn a_flood_of_calls_waits_in_its_own_line() {
     let sandbox = sandbox(|settings| settings.threads = 1);
     let plugin = sandbox.admit("odd", &Guest { apply: "(loop br 0)", ..GUEST }.component()).unwrap();
     let looping = sandbox.install(&plugin, of_tenant_bare("hostile")).unwrap();
-    let good = good(&sandbox, "neighbour");
+    // Ticks come as fast as its looks here, so only a limit that no looks of one call reach leaves it alone.
+    let patient =
+        Limits { hard_limit: Duration::from_secs(3_600), wall_limit: Duration::from_secs(3_600), ..Limits::default() };
+    let good = sandbox
+        .install(
+            &sandbox.admit("good", &HOSTILE).unwrap(),
+            InstallationSpec { limits: Some(patient), ..of_tenant("neighbour") },
+        )
+        .unwrap();
     let order: Arc<Mutex<Vec<&str>>> = Arc::default();
     let call = |tenant: &'static str, installation: &Arc<Installation>| {
         let (order, installation) = (order.clone(), installation.clone());

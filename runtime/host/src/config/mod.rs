@@ -48,8 +48,8 @@ pub struct Limits {
     pub tenant: TenantLimits,
     /// Threads that plugins run on; `None` for one per processor.
     pub plugin_threads: Option<usize>,
-    /// How often a feed is asked when it had nothing.
-    pub poll_interval: Duration,
+    /// How often the feeds are asked when they had nothing; `None` for half a second, and longer where they are many.
+    pub poll_interval: Option<Duration>,
     /// Rows of one batch; at most what a change set holds.
     pub batch_rows_max: usize,
     /// Batches of an initial sync that are under way at the same time.
@@ -70,7 +70,7 @@ impl Default for Limits {
             plugin: PluginLimits::default(),
             tenant: TenantLimits::default(),
             plugin_threads: None,
-            poll_interval: Duration::from_millis(500),
+            poll_interval: None,
             batch_rows_max: crate::connect::CHANGE_SET_ROWS_MAX,
             initial_sync_concurrency: 4,
             companies_when_linking_max: 40,

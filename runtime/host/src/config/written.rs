@@ -72,7 +72,8 @@ struct WrittenLimits {
     /// Threads that plugins run on; one per processor when left out.
     #[schemars(range(min = 1, max = 256))]
     plugin_threads: Option<usize>,
-    /// How often a feed is asked when it had nothing; 500 when left out.
+    /// How often the feeds are asked when they had nothing. When left out: 500, and longer where they are many, so that
+    /// looking takes at most half of the requests that Dataverse allows.
     poll_interval_ms: Option<u64>,
     /// Rows of one batch; 998 when left out, which is what a change set holds beside receipt and fence.
     #[schemars(range(min = 1, max = 998))]
@@ -482,7 +483,7 @@ fn raise_limits(written: &WrittenLimits, problems: &mut Problems<'_>) -> Limits 
         plugin: written.plugin.raise(&default.plugin, "limits.plugin", problems),
         tenant: written.tenant.raise(problems),
         plugin_threads: written.plugin_threads,
-        poll_interval: written.poll_interval_ms.map_or(default.poll_interval, Duration::from_millis),
+        poll_interval: written.poll_interval_ms.map(Duration::from_millis).or(default.poll_interval),
         batch_rows_max: written.batch_rows_max.unwrap_or(default.batch_rows_max),
         initial_sync_concurrency: written.initial_sync_concurrency.unwrap_or(default.initial_sync_concurrency),
         companies_when_linking_max: written.companies_when_linking_max.unwrap_or(default.companies_when_linking_max),

@@ -20,6 +20,17 @@ pub enum LiveEnd {
 /// Deliveries taken from the outbox at once.
 const DELIVERIES_MAX: u32 = 64;
 
+/// How long live sync waits before it looks for changes again, where the configuration leaves it open.
+const LOOKS_APART: Duration = Duration::from_millis(500);
+
+/// Each table of Dataverse is one request. A user may send 6,000 in five minutes; looking takes half of them at most.
+/// <https://learn.microsoft.com/power-apps/developer/data-platform/api-limits>
+const REQUESTS_APART: Duration = Duration::from_millis(100);
+
+fn pause_between_looks(tables: usize) -> Duration {
+    LOOKS_APART.max(REQUESTS_APART.saturating_mul(u32::try_from(tables).unwrap_or(u32::MAX)))
+}
+
 /// Why live sync came to an end that is none of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LivePause {
@@ -88,7 +99,7 @@ impl Engine {
             let wait = if end == LiveEnd::Settled && quiet > 0 {
                 Duration::from_millis(1)
             } else {
-                self.link.limits.poll_interval
+                self.link.limits.poll_interval.unwrap_or_else(|| pause_between_looks(self.link.feed_tables.len()))
             };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
@@ -125,6 +136,21 @@ impl Engine {
                     }
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looking_for_changes_leaves_half_of_the_requests_to_others() {
+        for (tables, wanted_ms) in [(0, 500), (1, 500), (5, 500), (6, 600), (25, 2_500), (137, 13_700)] {
+            let pause = pause_between_looks(tables);
+            assert_eq!(pause, Duration::from_millis(wanted_ms), "{tables} tables");
+            let requests = tables as f64 * 300.0 / pause.as_secs_f64();
+            assert!(requests <= 3_000.0, "{tables} tables send {requests} requests in five minutes");
         }
     }
 }
