@@ -20,6 +20,6 @@ pub mod value;
 pub use change::{Change, Operation, RowKey, SystemKind, TransactionId};
 pub use error::{Class, Code, Fault};
 pub use lookup::{LookupRule, Missing};
-pub use schema::{Column, Schema};
+pub use schema::{Column, CurrencyScales, Schema};
 pub use transform::{StepKind, Unmatched};
 pub use value::{Kind, Value};

@@ -10,6 +10,9 @@ use rust_decimal::Decimal;
 use crate::change::SystemKind;
 use crate::value::Kind;
 
+/// Digits after the point by the code of a currency.
+pub type CurrencyScales = Arc<[(Arc<str>, u8)]>;
+
 /// One column.
 #[derive(Debug, Clone)]
 pub struct Column {
@@ -22,7 +25,7 @@ pub struct Column {
     pub scale: Option<u8>,
     /// For an amount that keeps as many digits as the currency of its row (Dataverse): the currencies by their code, as
     /// far as they are known. `scale` is then the greatest of them.
-    pub scale_of_currency: Option<Arc<[(Arc<str>, u8)]>>,
+    pub scale_of_currency: Option<CurrencyScales>,
     pub required: bool,
     /// Calculated or kept by the system: never written.
     pub read_only: bool,

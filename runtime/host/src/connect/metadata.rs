@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dualwright_core::schema::{AlternateKey, Lookup, LookupTarget};
-use dualwright_core::{Class, Code, Column, Fault, Kind, Schema, SystemKind};
+use dualwright_core::{Class, Code, Column, CurrencyScales, Fault, Kind, Schema, SystemKind};
 use dualwright_odata::escape::{component, quote};
 use futures_util::future::{try_join_all, try_join3};
 use rust_decimal::Decimal;
@@ -27,12 +27,9 @@ pub struct Catalogue {
     /// Enumerations of F&O that were read before; most entities share a few of them.
     enumerations: Mutex<HashMap<String, Options>>,
     /// What says how many digits an amount has (Dataverse), once a table needed it.
-    currencies: OnceCell<Scales>,
+    currencies: OnceCell<CurrencyScales>,
     pricing: OnceCell<Option<u8>>,
 }
-
-/// The digits of amounts in each currency, by its code.
-type Scales = Arc<[(Arc<str>, u8)]>;
 
 type Options = Arc<[(Arc<str>, i64)]>;
 
@@ -279,7 +276,7 @@ impl System {
     }
 
     /// The digits of amounts in each currency that there is. None where they may not be read.
-    async fn currencies(&self, catalogue: &Catalogue, timeout: Duration) -> Result<Scales, Fault> {
+    async fn currencies(&self, catalogue: &Catalogue, timeout: Duration) -> Result<CurrencyScales, Fault> {
         #[derive(Deserialize)]
         struct Currency {
             isocurrencycode: Option<String>,
@@ -422,8 +419,8 @@ fn scale_of_money(
     source: Option<i64>,
     own: Option<u8>,
     pricing: Option<u8>,
-    currencies: &Scales,
-) -> (Option<u8>, Option<Scales>) {
+    currencies: &CurrencyScales,
+) -> (Option<u8>, Option<CurrencyScales>) {
     match source {
         Some(PRECISION_OF_PRICES) => (pricing.or(own), None),
         Some(PRECISION_OF_CURRENCY) => match currencies.iter().map(|(_, scale)| *scale).max() {
@@ -607,8 +604,8 @@ mod tests {
 
     #[test]
     fn money_keeps_the_digits_that_its_precision_source_says() {
-        let known: Scales = Arc::from([(Arc::from("JPY"), 0), (Arc::from("KWD"), 3)]);
-        let none: Scales = Arc::from([]);
+        let known: CurrencyScales = Arc::from([(Arc::from("JPY"), 0), (Arc::from("KWD"), 3)]);
+        let none: CurrencyScales = Arc::from([]);
         for (source, own, pricing, currencies, wanted, by_currency) in [
             (None, Some(2), Some(4), &known, Some(2), false),
             (Some(0), Some(2), Some(4), &known, Some(2), false),
