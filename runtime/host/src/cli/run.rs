@@ -16,9 +16,10 @@ use crate::engine::{EngineError, LiveEnd};
 const KEYS: &str = "\
 Configuration (TOML; paths are relative to the file):
   tenant = \"default\"              state = \"state\"
-  [limits]  transaction_budget_seconds = 120, write_reserve_seconds = 30, poll_interval_ms (500, longer for many tables),
-            batch_rows_max = 998, initial_sync_concurrency = 4, companies_when_linking_max = 40,
-            companies_live_max = 250, clock_skew_max_seconds = 60,
+  [limits]  transaction_budget_seconds = 120, write_reserve_seconds = 30,
+            poll_interval_ms (500, longer for many tables), batch_rows_max = 998,
+            initial_sync_concurrency = 4, companies_when_linking_max = 40, companies_live_max = 250,
+            clock_skew_max_seconds = 60,
             plugin_threads (one per processor)
   [limits.plugin] what a plugin may use: goal_ms = 500, hard_limit_ms = 2000 (its own time),
                   wall_limit_ms = 20000, call_min_ms = 50, host_call_ms = 5000, memory_mib = 64,

@@ -229,7 +229,8 @@ impl Client {
     /// Nobody knows how far a request came that was sent; one that found no connection was not sent.
     fn failure(&self, error: &reqwest::Error) -> Failure {
         if error.is_connect() || error.is_builder() {
-            return Failure::not_sent(Fault::new(Code::Unavailable, format!("{} cannot be reached", self.name)));
+            let what = format!("{} at {} cannot be reached: {}", self.name, self.endpoint.base, cause(error));
+            return Failure::not_sent(Fault::new(Code::Unavailable, what));
         }
         let (code, what) = if error.is_timeout() {
             (Code::TimedOut, "did not answer in time")
@@ -274,7 +275,10 @@ impl Client {
         .collect::<Vec<_>>()
         .join("&");
         let fault = |code: Code, what: &str| Fault::new(code, format!("no token for {}: {what}", self.name));
-        let unreachable = |_| Failure::not_sent(fault(Code::Unavailable, "the token endpoint cannot be reached"));
+        let unreachable = |error: reqwest::Error| {
+            let what = format!("the token endpoint {} cannot be reached: {}", credentials.token_url, cause(&error));
+            Failure::not_sent(fault(Code::Unavailable, &what))
+        };
         let response = self
             .inner
             .post(credentials.token_url.clone())
@@ -488,9 +492,33 @@ impl ErrorBody {
     }
 }
 
+/// What lies at the bottom of an error: a refused connection, an unknown name, a certificate that nobody trusts.
+fn cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn who_cannot_be_reached_is_named_with_the_reason() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it has one");
+        drop(listener);
+        let base = Url::parse(&format!("http://{address}")).expect("a URL");
+        let client =
+            Client::new("dataverse", Endpoint { base, credentials: None, ca_pem: None }).expect("it can be made");
+        let error = client.inner.get(client.endpoint.base.clone()).send().await.expect_err("nobody listens");
+        let Failure::NotSent { fault, .. } = client.failure(&error) else { panic!("it was not sent") };
+        assert_eq!(fault.code, Code::Unavailable);
+        let wanted = format!("dataverse at http://{address}/ cannot be reached: Connection refused");
+        assert!(fault.message.starts_with(&wanted), "{}", fault.message);
+    }
 
     #[test]
     fn retry_after_is_read_in_both_forms() {
