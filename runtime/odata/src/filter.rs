@@ -237,7 +237,8 @@ fn is_like(text: &str, pattern: &str) -> bool {
 }
 
 /// Null equals null alone and is neither greater nor less than anything (OData 4.01, 5.1.1.1).
-fn compare(left: &Literal, operator: Comparison, right: &Literal) -> bool {
+#[must_use]
+pub fn compare(left: &Literal, operator: Comparison, right: &Literal) -> bool {
     let both_null = *left == Literal::Null && *right == Literal::Null;
     let order = left.compare(right);
     match operator {

@@ -496,15 +496,7 @@ impl Flow {
         ids: &dyn Fn(&LookupKey) -> Option<Uuid>,
         creating: bool,
     ) -> Result<Vec<Value>, Vec<Fault>> {
-        let mut values = Vec::new();
-        values.resize_with(self.writes.len(), Value::default);
-        let mut faults = Vec::new();
-        for (write, place) in self.writes.iter().zip(&mut values) {
-            if let Err(fault) = self.finish_column(write, fields, company, ids, creating, place) {
-                faults.push(*fault);
-            }
-        }
-        if faults.is_empty() { Ok(values) } else { Err(faults) }
+        self.finish_without(&[], fields, company, ids, creating)
     }
 
     fn finish_column(

@@ -4,11 +4,10 @@
 //! which language a condition was written. A condition looks at a row, at rows behind its lookups, at rows that point to
 //! it, and with FetchXML at the rows that were joined to it.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use dualwright_odata::Literal;
-use dualwright_odata::filter::{self, Comparison};
+use dualwright_odata::filter::{self, Comparison, compare};
 use rusqlite::Connection;
 use uuid::Uuid;
 
@@ -327,20 +326,6 @@ pub(crate) const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 fn quarter(days: i64) -> i64 {
     (super::span::civil(days).1 - 1) / 3 + 1
-}
-
-/// Null equals null alone and is neither greater nor less than anything.
-pub(crate) fn compare(left: &Literal, operator: Comparison, right: &Literal) -> bool {
-    let both_null = *left == Literal::Null && *right == Literal::Null;
-    let order = left.compare(right);
-    match operator {
-        Comparison::Equal => both_null || order == Some(Ordering::Equal),
-        Comparison::NotEqual => !both_null && order != Some(Ordering::Equal),
-        Comparison::Greater => order == Some(Ordering::Greater),
-        Comparison::GreaterOrEqual => matches!(order, Some(Ordering::Greater | Ordering::Equal)),
-        Comparison::Less => order == Some(Ordering::Less),
-        Comparison::LessOrEqual => matches!(order, Some(Ordering::Less | Ordering::Equal)),
-    }
 }
 
 /// A pattern of SQL's LIKE: `%`, `_`, `[a-f]` and `[^a-f]`, without regard to case.

@@ -10,6 +10,7 @@ use dualwright_odata::filter::{self, Argument, Comparison, Expression, Operand, 
 use uuid::Uuid;
 
 use super::condition::{Condition, Pattern, Place, Test};
+use super::metadata::edm_type;
 use super::{roles, span, system};
 use crate::batch::Site;
 use crate::catalogue::{Catalogue, Table};
@@ -93,7 +94,7 @@ impl Compiler<'_> {
                 (Operand::Property(left), Operand::Property(right)) => {
                     let (left, right) = (self.place(table, variable, left)?, self.place(table, variable, right)?);
                     if !may_meet(left.kind, right.kind) {
-                        return Err(incompatible(edm(left.kind), edm(right.kind), *operator));
+                        return Err(incompatible(edm_type(left.kind), edm_type(right.kind), *operator));
                     }
                     Condition::Columns { left, operator: *operator, right }
                 }
@@ -104,7 +105,7 @@ impl Compiler<'_> {
                     self.comparison(table, variable, name, mirrored(*operator), value)?
                 }
                 (Operand::Literal(left), Operand::Literal(right)) => {
-                    Condition::Constant(super::condition::compare(left, *operator, right))
+                    Condition::Constant(filter::compare(left, *operator, right))
                 }
                 (Operand::Arithmetic(_), _) | (_, Operand::Arithmetic(_)) => {
                     return Err(QueryError::Malformed(
@@ -345,22 +346,8 @@ const fn mirrored(operator: Comparison) -> Comparison {
     }
 }
 
-const fn edm(kind: ColumnKind) -> &'static str {
-    match kind {
-        ColumnKind::Text | ColumnKind::Memo | ColumnKind::MultiChoice => "Edm.String",
-        ColumnKind::Int | ColumnKind::Choice | ColumnKind::Enum => "Edm.Int32",
-        ColumnKind::Bigint => "Edm.Int64",
-        ColumnKind::Decimal | ColumnKind::Money => "Edm.Decimal",
-        ColumnKind::Double => "Edm.Double",
-        ColumnKind::Boolean => "Edm.Boolean",
-        ColumnKind::Datetime => "Edm.DateTimeOffset",
-        ColumnKind::Date => "Edm.Date",
-        ColumnKind::Guid | ColumnKind::Lookup => "Edm.Guid",
-    }
-}
-
 fn may_meet(left: ColumnKind, right: ColumnKind) -> bool {
-    let group = |kind: ColumnKind| match edm(kind) {
+    let group = |kind: ColumnKind| match edm_type(kind) {
         "Edm.Int32" | "Edm.Int64" | "Edm.Decimal" | "Edm.Double" => "number",
         other => other,
     };
@@ -418,7 +405,7 @@ fn fitting(place: &Place, operator: Comparison, value: &Literal) -> Result<Liter
         Literal::DateTime(_) => "Edm.DateTimeOffset",
         Literal::Null => "Edm.Null",
     };
-    Err(incompatible(edm(place.kind), found, operator))
+    Err(incompatible(edm_type(place.kind), found, operator))
 }
 
 /// A value that FetchXML wrote, which is text always.

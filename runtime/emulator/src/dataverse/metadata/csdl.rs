@@ -398,7 +398,7 @@ fn container(xml: &mut String, catalogue: &Catalogue) {
     xml.push_str("</EntityContainer>");
 }
 
-fn edm_type(kind: ColumnKind) -> &'static str {
+pub(in crate::dataverse) const fn edm_type(kind: ColumnKind) -> &'static str {
     match kind {
         ColumnKind::Text | ColumnKind::Memo | ColumnKind::MultiChoice => "Edm.String",
         ColumnKind::Int | ColumnKind::Choice | ColumnKind::Enum => "Edm.Int32",

@@ -11,7 +11,7 @@ mod write;
 use dualwright_odata::url::Resource;
 use uuid::Uuid;
 
-pub(super) use csdl::csdl;
+pub(super) use csdl::{csdl, edm_type};
 pub(super) use read::read;
 pub(super) use write::write;
 
